@@ -1,0 +1,31 @@
+# Windows, or no make: the README gives the same lines.
+PYTHON ?= python3
+BIN = .venv/bin
+
+run: .venv/ready           # train on real digits for a minute, draw, measure
+	$(BIN)/python -m ddpm_tutorial train --data digits --seconds 60
+
+test: .venv/test           # everything that CI runs
+	$(BIN)/ruff check .
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+test-fast: .venv/test      # without the notebooks
+	$(BIN)/pytest tests
+
+lab: .venv/ready           # open the course
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+notebooks: .venv/ready     # execute and save all notebooks
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/test: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+.PHONY: run test test-fast lab notebooks

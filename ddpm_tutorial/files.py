@@ -1,0 +1,40 @@
+"""Tensors and a JSON header in one safetensors file, written whole or not at all; nothing is ever unpickled."""
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict) -> Path:
+    """Write tensors and a JSON header beside the place, flush, and move them in: a crash leaves the old file or the new one, never half of one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, metadata={"ddpm_tutorial": kind, "header": json.dumps(header)})
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
+    """What `write` wrote; a missing, cut or foreign file is refused with its name."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; `python -m ddpm_tutorial train` writes one, in the folder that it names")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error}): it was cut short, or is something else") from None
+    if meta.get("ddpm_tutorial") != kind:
+        raise ValueError(f"{path} is a safetensors file, but not {kind} of ddpm_tutorial (it says {meta.get('ddpm_tutorial', 'nothing')!r})")
+    return tensors, json.loads(meta["header"])

@@ -1,0 +1,49 @@
+"""Functions that bend a denoiser: denoiser → denoiser, so that no sampler knows about guidance.
+
+[1] Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. arXiv:2105.05233
+[2] Ho, Salimans. Classifier-Free Diffusion Guidance. arXiv:2207.12598
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .forward import Denoiser, eps_from_x0, x0_from_eps
+from .schedules import Schedule
+
+
+def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
+    """[2] eq. 6 with scale = 1 + w:  ε̂ = ε_∅ + scale·(ε_y - ε_∅).   0 unconditional, 1 conditional, > 1 guided.
+
+    Scale 0 or 1 gives back the one denoiser and costs one network call a step; every other scale costs two.
+    """
+    if scale in (0, 1):
+        return cond if scale == 1 else uncond
+    return lambda x_t, t: torch.lerp(uncond(x_t, t), cond(x_t, t), scale)
+
+
+def classifier(denoiser: Denoiser, log_prob: Callable[[Tensor, int | Tensor], Tensor], schedule: Schedule, scale: float = 1.0) -> Denoiser:
+    """[1] Algorithm 2:  ε̂ = ε - √(1-ᾱ_t)·scale·∇ log p(y | x_t).   log_prob(x_t, t) → (B,), differentiable in x_t.
+
+    The gradient is taken at x_t.  With scale 1 and exact parts this is the exact conditional denoiser (Bayes' rule for scores).
+    """
+    def guided(x_t: Tensor, t: int | Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            grad, = torch.autograd.grad(log_prob(x, t).sum(), x)
+        return denoiser(x_t, t) - scale * schedule.noise(t, x_t) * grad
+
+    return guided
+
+
+def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: float = 1.0) -> Denoiser:
+    """Keep x̂_0 where images live:  ε → x̂_0 → clamp → ε.
+
+    ε is formed anew from the clamped x̂_0: keeping the old ε would leave a pair that no longer explains x_t, and samples wash out.
+    """
+    def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
+        x_0 = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)
+        return eps_from_x0(schedule, x_t, x_0.clamp(low, high), t)
+
+    return eps

@@ -1,0 +1,118 @@
+"""Pictures; the only file that knows matplotlib.  Every function returns a Figure: show it by making it a cell's last line, or `.savefig(path)`.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart.  In a notebook, begin with  %matplotlib inline.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .data import denormalise
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")                                 # a second cue, for black-and-white prints
+LOOK = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
+
+
+def axes(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.4, **options):
+    """A Figure in the house's look and an array of its axes, (rows, columns): for pictures that have no function of their own."""
+    with rc_context(LOOK):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def schedules(named: Mapping[str, "object"]) -> Figure:
+    """β_t, ᾱ_t and the signal-to-noise ratio in dB of each schedule, over t/T."""
+    figure, ((beta, alpha_bar, snr),) = axes(3)
+    for (name, schedule), colour, style in zip(named.items(), COLOURS, STYLES * 2):
+        t = np.arange(schedule.T + 1) / schedule.T
+        line = {"color": colour, "linestyle": style, "label": name, "linewidth": 2}
+        beta.plot(t[1:], schedule.beta[1:] * schedule.T / 1000, **line)
+        alpha_bar.plot(t, schedule.alpha_bar, **line)
+        snr.plot(t[1:], 10 * schedule.snr[1:].log10(), **line)
+    beta.set(title="noise added per step", xlabel="t / T", ylabel="β$_t$ · T/1000", yscale="log")
+    alpha_bar.set(title="signal power left", xlabel="t / T", ylabel="$\\bar{α}_t$")
+    snr.set(title="signal-to-noise ratio", xlabel="t / T", ylabel="SNR (dB)", ylim=(-60, 45))
+    snr.axhline(0, color="grey", linewidth=0.8)
+    alpha_bar.legend()
+    return figure
+
+
+def grid(images: Tensor, columns: int = 10, titles: Sequence[str] = (), title: str = "", size: float = 0.55) -> Figure:
+    """Images (N, C, H, W) in [-1, 1], row by row; titles over the columns."""
+    rows = -(-len(images) // columns)
+    figure, cells = axes(columns, rows, size, size * 1.03 + (0.5 if title or titles else 0) / rows)
+    for k, cell in enumerate(cells.flat):
+        cell.set_axis_off()
+        if k < len(images):
+            _show(cell, images[k])
+        if k < len(titles):
+            cell.set_title(titles[k], fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def film_strip(states: Sequence, image: int = 0, frames: int = 11, title: str = "") -> Figure:
+    """One image on its way from noise to data: above x_t, below what the network believes x_0 to be at that moment."""
+    chosen = [states[i] for i in np.linspace(0, len(states) - 1, min(frames, len(states))).round().astype(int)]
+    figure, cells = axes(len(chosen), 2, 0.95, 1.15)
+    for column, state in enumerate(chosen):
+        _show(cells[0, column], state.x_t[image])
+        _show(cells[1, column], state.x_0[image])
+        cells[0, column].set_title(f"t = {state.t}", fontsize=10)
+    for row, label in enumerate(("$x_t$", "$\\hat{x}_0$")):
+        cells[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=14)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def loss_curve(losses: Sequence[float], window: int = 20, title: str = "") -> Figure:
+    """The loss of each step, and its running mean over `window` steps."""
+    figure, ((axis,),) = axes(width=6.4, height=3.6)
+    window = max(1, min(window, len(losses)))
+    axis.plot(range(1, len(losses) + 1), losses, color=COLOURS[5], linewidth=0.7, alpha=0.6, label="each step")
+    axis.plot(range(window, len(losses) + 1), np.convolve(losses, np.ones(window) / window, "valid"), color=COLOURS[0], linewidth=2, label=f"mean of {window}")
+    axis.set(xlabel="training step", ylabel="mean squared error", yscale="log", title=title)
+    axis.legend()
+    return figure
+
+
+def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | None = None, size: float = 4) -> Figure:
+    """Clouds of 2-D points (N, 2) side by side, each under its title."""
+    figure, (row,) = axes(len(clouds), width=2.6, height=2.8, sharex=True, sharey=True)
+    for axis, (name, x) in zip(row, clouds.items()):
+        axis.scatter(*x.T, s=size, c=COLOURS[0] if colour is None else [COLOURS[int(k) % 7] for k in colour], linewidths=0)
+        axis.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="$x_1$")
+    row[0].set_ylabel("$x_2$")
+    return figure
+
+
+def gif(frames: Sequence[Tensor], path: str | Path, columns: int = 10, enlarge: int = 6, milliseconds: int = 60) -> Path:
+    """An animation of batches (N, C, H, W) in [-1, 1] as a small GIF, holding its last frame."""
+    from PIL import Image
+    from torchvision.utils import make_grid
+
+    def picture(x):
+        tiles = make_grid(denormalise(x), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+        return Image.fromarray(tiles.permute(1, 2, 0).numpy())
+
+    first, *rest = [picture(x) for x in frames]
+    durations = [milliseconds] * len(rest) + [1500]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+    return Path(path)
+
+
+def _show(axis, image: Tensor) -> None:
+    pixels = denormalise(image.detach().cpu()).permute(1, 2, 0)
+    axis.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+
+

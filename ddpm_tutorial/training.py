@@ -1,0 +1,182 @@
+"""The training loop and its book-keeping.
+
+Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε and the dropped labels are functions of
+(seed, step).  So a run that was stopped and resumed is the run that was never stopped, bit for bit on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .ddpm import DDPM, DDPMConfig, drop_labels, loss
+from .files import read, write
+from .schedules import Schedule
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    steps: int | None = None                                    # optimizer steps; None: as many as fit into `seconds`
+    seconds: float = 60.0
+    batch: int = 128
+    lr: float = 2e-3                                            # AdamW's, after warm-up
+    warmup: int = 100                                           # steps from 0 to lr; then half a cosine down to 0
+    clip_grad: float = 1.0                                      # largest norm of the gradient
+    ema: float = 0.999                                          # decay of the averaged weights that we sample from
+    seed: int = 0
+
+    def __post_init__(self):
+        if (self.steps is not None and self.steps < 1) or self.batch < 1 or self.lr <= 0 or self.warmup < 1 or not 0 <= self.ema < 1 or self.seconds <= 0:
+            raise ValueError(f"steps, batch, lr, warmup and seconds must be positive, and ema in [0, 1); given {self}")
+
+
+CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps; all of them are in the warm-up
+
+
+@dataclass
+class TrainState:
+    """All that a run is: save it, and it can go on elsewhere."""
+
+    model: DDPM
+    config: TrainConfig
+    step: int = 0                                               # how many are done
+    losses: list[float] = field(default_factory=list)           # of each step
+
+    def __post_init__(self):
+        self.ema = AveragedModel(self.model.net, multi_avg_fn=self._average)    # parameters only: buffers are no weights
+        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=(0.9, 0.99))
+
+    def _average(self, averaged, current, n):
+        """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def averaged_model(self) -> DDPM:
+        """The model to sample from: the averaged weights."""
+        model = DDPM(self.model.config, self.ema.module, self.model.schedule)
+        model.config = self.model.config
+        return model.eval()
+
+
+class Progress(NamedTuple):
+    """One finished step, yielded after the average has seen it."""
+
+    step: int
+    steps: int | None                                           # of how many; None while the speed is still being measured
+    loss: float
+    lr: float
+
+
+def train(state: TrainState, x_0: Tensor, y: Tensor | None = None) -> Iterator[Progress]:
+    """Train on images x_0 (N, C, H, W) in [-1, 1] with labels y (N,), from state.step on.  Breaking off between steps loses nothing."""
+    x_0 = state.model._images(x_0)
+    y = state.model._labels(len(x_0), y)
+    net, began = state.model.net, None
+    while state.config.steps is None or state.step < state.config.steps:
+        step, config = state.step, state.config
+        net.train()
+
+        # Draw everything that is random, on the CPU.
+        index, t, eps, dropped = draw(step, len(x_0), state.model.schedule.T, x_0.shape[1:], config)
+        labels = None if y is None else drop_labels(y[index], (dropped < state.model.config.p_uncond).to(y.device), state.model.config.num_classes)
+
+        # Algorithm 1.
+        per_image = loss(net, state.model.schedule, x_0[index], eps.to(x_0), t, labels, state.model.config.predict)
+        value = per_image.mean()
+        state.optimizer.zero_grad()
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad)
+        lr = learning_rate(step, config)
+        if not torch.isfinite(norm + value):
+            raise FloatingPointError(f"loss {value.item()}, gradient norm {norm.item()} at step {step}, learning rate {lr:.2g}: lower the learning rate "
+                                     "or look for NaN in the data. The averaged weights were not touched.")
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        state.optimizer.step()
+        state.ema.update_parameters(net)
+        state.step += 1
+        state.losses.append(value.item())
+
+        # Seconds become a number of steps, once.
+        if config.steps is None:
+            if began is None and step >= CALIBRATION.start:
+                began = step, time.perf_counter()
+            elif began and step - began[0] >= len(CALIBRATION):
+                speed = (step - began[0]) / (time.perf_counter() - began[1])
+                state.config = replace(config, steps=max(state.step, round(config.seconds * speed)))
+        yield Progress(state.step, state.config.steps, state.losses[-1], lr)
+    net.eval()
+
+
+def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The random part of a step, a function of (seed, step): which images (B,), t (B,), ε (B, *shape), and a uniform number per label (B,)."""
+    position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
+    index = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
+    generator = _generator(config.seed, 1, step)
+    strata = torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)
+    t = (strata * (T / config.batch)).long().clamp(max=T - 1) + 1               # uniform on 1 … T, and evenly spread within a batch
+    eps = torch.randn(config.batch, *shape, generator=generator)
+    return index, t, eps, torch.rand(config.batch, generator=generator)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then half a cosine down to 0 at the last step."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    if config.steps is None or step < config.warmup:
+        return config.lr * warm
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
+
+
+@lru_cache(maxsize=2)
+def _permutation(N: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(N, generator=_generator(seed, 0, epoch))
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+def save(state: TrainState, path: str | Path) -> Path:
+    """Write the whole run to one file: weights, average, optimizer; configs, step and losses in the header."""
+    moments = state.optimizer.state_dict()["state"]
+    tensors = {f"net.{k}": v for k, v in state.model.net.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
+    tensors |= {f"optimizer.{i}.{k}": v for i, values in moments.items() for k, v in values.items()}
+    tensors |= {"losses": torch.tensor(state.losses, dtype=torch.float64)}
+    if state.model.config.schedule == "custom":
+        tensors["alpha_bar"] = state.model.schedule.alpha_bar
+    return write(path, tensors, "checkpoint", {"model": asdict(state.model.config), "train": asdict(state.config), "step": state.step})
+
+
+def resume(path: str | Path, net: nn.Module | None = None) -> TrainState:
+    """The run that `save` wrote, ready for `train`."""
+    tensors, header = read(path, "checkpoint")
+    schedule = Schedule(tensors["alpha_bar"]) if "alpha_bar" in tensors else None
+    state = TrainState(DDPM(DDPMConfig(**header["model"]), net, schedule), TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
+    state.model.net.load_state_dict(_part(tensors, "net."))
+    state.ema.load_state_dict(_part(tensors, "ema."))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in _part(tensors, "optimizer.").items():
+        i, name = key.split(".", 1)
+        moments.setdefault(int(i), {})[name] = value
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def device() -> torch.device:
+    """The best device at hand: a CUDA GPU, an Apple GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

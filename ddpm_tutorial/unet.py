@@ -1,0 +1,226 @@
+"""The network of DDPM: a U-Net that sees the noisy image and the time, and names the noise.
+
+[1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, appendix B
+[2] Vaswani et al. Attention Is All You Need. arXiv:1706.03762
+
+This file imports nothing of ours: a network is a function net(x_t, t, y) → like x_t, and knows nothing of diffusion.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """[2] section 3.5, as in [1]: sines, then cosines, of t at frequencies 10000^(-i/(half-1)), i = 0 … half-1.   (B,) → (B, dim)."""
+    half = dim // 2
+    frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, dtype=torch.float32, device=t.device))
+    angle = t.float()[:, None] * frequency                      # (B, half)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The default has 1.0 M parameters and is made for small images; `cifar10()` is the paper's network."""
+
+    channels: int = 1                                           # of the image
+    base: int = 32                                              # channels at full size
+    mults: tuple[int, ...] = (1, 2)                             # channels of each level, in units of base; each level halves the image
+    blocks: int = 2                                             # residual blocks per level
+    attention: tuple[int, ...] = (1,)                           # the levels that have self-attention; 0 is full size
+    num_classes: int | None = None                              # labels 0 … num_classes-1, and num_classes is the null label
+    dropout: float = 0.0
+    groups: int = 8                                             # of each GroupNorm; with as many groups as channels it would be InstanceNorm
+
+    def __post_init__(self):
+        for name in ("mults", "attention"):                     # lists, as JSON gives them, become tuples
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if min(self.channels, self.base, self.blocks, *self.mults) < 1 or not self.mults:
+            raise ValueError(f"channels, base, blocks and every mult must be ≥ 1; given {self}")
+        if self.base % self.groups or self.base < 4 or self.base % 2:
+            raise ValueError(f"base is {self.base}; it must be even, ≥ 4 and a multiple of groups = {self.groups}")
+        if not set(self.attention) <= set(range(len(self.mults))):
+            raise ValueError(f"attention is {self.attention}; the levels are 0 … {len(self.mults) - 1}")
+
+    @classmethod
+    def cifar10(cls, num_classes: int | None = None) -> "UNetConfig":
+        """[1] appendix B: four levels from 32×32 to 4×4, attention at 16×16, 35.7 M parameters."""
+        return cls(channels=3, base=128, mults=(1, 2, 2, 2), blocks=2, attention=(1,), num_classes=num_classes, dropout=0.1, groups=32)
+
+
+class UNet(nn.Module):
+    """net(x_t, t, y) → like x_t.   x_t (B, C, H, W);  t (B,) in 1 … T;  y (B,) labels, or None for the null label everywhere."""
+
+    def __init__(self, config: UNetConfig = UNetConfig()):
+        super().__init__()
+        self.config = c = config
+        widths = [c.base * m for m in c.mults]
+        emb = 4 * c.base
+
+        self.time = nn.Sequential(nn.Linear(c.base, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.label = nn.Embedding(c.num_classes + 1, emb) if c.num_classes else None
+        self.conv_in = nn.Conv2d(c.channels, c.base, 3, padding=1)
+
+        # Down: remember the width of everything that is pushed …
+        pushed, width, self.down = [c.base], c.base, nn.ModuleList()
+        for level, out in enumerate(widths):
+            blocks = [Block(width if i == 0 else out, out, emb, level in c.attention, c) for i in range(c.blocks)]
+            last = level == len(widths) - 1
+            self.down.append(Level(blocks, None if last else Downsample(out)))
+            pushed += [out] * (c.blocks + (not last))
+            width = out
+
+        self.middle = nn.ModuleList([Block(width, width, emb, True, c), Block(width, width, emb, False, c)])
+
+        # … up: each block takes one of them back.
+        self.up = nn.ModuleList()
+        for level, out in reversed(list(enumerate(widths))):
+            blocks = []
+            for _ in range(c.blocks + 1):
+                blocks.append(Block(width + pushed.pop(), out, emb, level in c.attention, c))
+                width = out
+            self.up.append(Level(blocks, None if level == 0 else Upsample(out)))
+
+        self.norm_out = nn.GroupNorm(c.groups, width, eps=1e-6)
+        self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says ε = 0
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        self._check(x_t, t, y)
+        emb = self.time(timestep_embedding(t.to(x_t.device) - 1, self.config.base))     # Ho's network counts from 0    (B, 4·base)
+        if self.label is not None:
+            emb = emb + self.label(torch.full_like(t, self.config.num_classes) if y is None else y.to(x_t.device))
+        emb = F.silu(emb)                                       # once, here, instead of in every block
+
+        h = self.conv_in(x_t)                                   # (B, base, H, W)
+        skips = [h]
+        for level in self.down:
+            for block in level.blocks:
+                h = block(h, emb)
+                skips.append(h)
+            if level.resample is not None:
+                h = level.resample(h)                           # half as high, half as wide
+                skips.append(h)
+        for block in self.middle:
+            h = block(h, emb)
+        for level in self.up:
+            for block in level.blocks:
+                h = block(torch.cat([h, skips.pop()], dim=1), emb)
+            if level.resample is not None:
+                h = level.resample(h)                           # twice as high, twice as wide
+        assert not skips
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    def _check(self, x_t, t, y):
+        c, halvings = self.config, len(self.config.mults) - 1
+        if x_t.ndim != 4 or x_t.shape[1] != c.channels:
+            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this U-Net takes (B, {c.channels}, H, W)")
+        if x_t.shape[2] % 2**halvings or x_t.shape[3] % 2**halvings:
+            raise ValueError(f"the image is {x_t.shape[2]}×{x_t.shape[3]}; this U-Net halves it {halvings} times, so both sides must be multiples of {2**halvings}")
+        if t.shape != x_t.shape[:1]:
+            raise ValueError(f"t has shape {tuple(t.shape)}; it must hold one time per image, ({len(x_t)},)")
+        if y is not None:
+            if c.num_classes is None:
+                raise ValueError("labels were given, but this U-Net has num_classes=None")
+            if y.shape != x_t.shape[:1]:
+                raise ValueError(f"y has shape {tuple(y.shape)}; it must hold one label per image, ({len(x_t)},)")
+            if y.device.type == "cpu" and len(y) and not (0 <= y.min() and y.max() <= c.num_classes):
+                raise ValueError(f"labels must lie in 0 … {c.num_classes - 1}, or be the null label {c.num_classes}; given {y.min()} … {y.max()}")
+
+
+class Level(nn.Module):
+    """One size of image: its blocks, and the way to the next size (None where there is none)."""
+
+    def __init__(self, blocks: list[nn.Module], resample: nn.Module | None):
+        super().__init__()
+        self.blocks, self.resample = nn.ModuleList(blocks), resample
+
+
+class Block(nn.Module):
+    """Residual block, then self-attention where the level has it."""
+
+    def __init__(self, width_in: int, width: int, emb: int, attention: bool, config: UNetConfig):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(config.groups, width_in, eps=1e-6)
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.emb = nn.Linear(emb, width)
+        self.norm2 = nn.GroupNorm(config.groups, width, eps=1e-6)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = zero(nn.Conv2d(width, width, 3, padding=1))                # so a new block is the identity
+        self.shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+        self.attention = Attention(width, config.groups) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))                   # (B, width, H, W)
+        h = h + self.emb(emb)[:, :, None, None]
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.attention(self.shortcut(x) + h)
+
+
+class Attention(nn.Module):
+    """Self-attention over the H·W positions, one head, residual."""
+
+    def __init__(self, width: int, groups: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = zero(nn.Linear(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        q, k, v = self.qkv(self.norm(x).flatten(2).mT).chunk(3, dim=-1)         # each (B, H·W, C)
+        h = self.out(F.scaled_dot_product_attention(q, k, v))
+        return x + h.mT.reshape(B, C, H, W)
+
+
+class Downsample(nn.Module):
+    """Halve the image by a strided convolution, padded on the right and below only, as in [1]."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double the image by repeating pixels, then smooth with a convolution."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class MLP(nn.Module):
+    """A network for points: net(x_t, t, y) → like x_t, (B, D).  Residual layers that see the time embedding."""
+
+    def __init__(self, dim: int = 2, width: int = 128, layers: int = 3, num_classes: int | None = None):
+        super().__init__()
+        self.width, self.num_classes = width, num_classes
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.first = nn.Linear(dim, width)
+        self.hidden = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(layers))
+        self.last = zero(nn.Linear(width, dim))
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        emb = self.time(timestep_embedding(t.to(x_t.device) - 1, self.width))
+        if self.label is not None:
+            emb = emb + self.label(torch.full_like(t, self.num_classes) if y is None else y.to(x_t.device))
+        h = self.first(x_t)                                     # (B, width)
+        for layer in self.hidden:
+            h = h + layer(h + emb)
+        return self.last(h)
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """Start a layer at zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
