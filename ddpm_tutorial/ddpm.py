@@ -60,9 +60,11 @@ class DDPMConfig:
         if not 0 <= self.p_uncond <= 1:
             raise ValueError(f"p_uncond is {self.p_uncond}; it is a probability, 0 … 1")
         if (self.unet.channels, self.unet.num_classes) != (self.channels, self.num_classes):
-            raise ValueError(f"the U-Net is for {self.unet.channels} channels and {self.unet.num_classes} classes, the model for {self.channels} and {self.num_classes}")
+            raise ValueError(f"the U-Net is for {self.unet.channels} channels and {self.unet.num_classes} classes, "
+                             f"the model for {self.channels} and {self.num_classes}")
         if self.image_size < 1 or self.image_size % 2 ** (len(self.unet.mults) - 1):
-            raise ValueError(f"image_size is {self.image_size}; with {len(self.unet.mults)} levels it must be a positive multiple of {2 ** (len(self.unet.mults) - 1)}")
+            raise ValueError(f"image_size is {self.image_size}; with {len(self.unet.mults)} levels it must be a positive multiple "
+                             f"of {2 ** (len(self.unet.mults) - 1)}")
 
 
 class DDPM(nn.Module):
@@ -172,7 +174,8 @@ class DDPM(nn.Module):
 
     def _images(self, x_0):
         if x_0.shape[1:] != self.shape or not x_0.is_floating_point():
-            raise ValueError(f"images are {x_0.dtype} {tuple(x_0.shape)}; this model takes float (B, {', '.join(map(str, self.shape))}) in [-1, 1]: see data.normalise")
+            raise ValueError(f"images are {x_0.dtype} {tuple(x_0.shape)}; this model takes float (B, {', '.join(map(str, self.shape))}) "
+                             "in [-1, 1]: see data.normalise")
         if not x_0.is_cuda and not x_0.isfinite().all():
             raise ValueError("the images hold NaN or infinity")
         return x_0.to(self.device)
@@ -188,7 +191,8 @@ class DDPM(nn.Module):
         if y.shape != (n,) or y.is_floating_point():
             raise ValueError(f"y is {y.dtype} {tuple(y.shape)}; it must be one integer label, or {n} of them")
         if not y.is_cuda and not (0 <= y.min() and y.max() <= self.config.num_classes):
-            raise ValueError(f"labels must lie in 0 … {self.config.num_classes - 1} ({self.config.num_classes} is the null label); given {y.min()} … {y.max()}")
+            raise ValueError(f"labels must lie in 0 … {self.config.num_classes - 1} ({self.config.num_classes} is the null label); "
+                             f"given {y.min()} … {y.max()}")
         return y.long().to(self.device)
 
     # Weights.

@@ -42,7 +42,7 @@ def schedules(named: Mapping[str, "object"]) -> Figure:
     return figure
 
 
-def grid(images: Tensor, columns: int = 10, titles: Sequence[str] = (), title: str = "", size: float = 0.55) -> Figure:
+def grid(images: Tensor, columns: int = 10, titles: Sequence[str] = (), title: str = "", size: float = 0.7) -> Figure:
     """Images (N, C, H, W) in [-1, 1], row by row; titles over the columns."""
     rows = -(-len(images) // columns)
     figure, cells = axes(columns, rows, size, size * 1.03 + (0.5 if title or titles else 0) / rows)
@@ -77,8 +77,11 @@ def loss_curve(losses: Sequence[float], window: int = 20, title: str = "") -> Fi
     figure, ((axis,),) = axes(width=6.4, height=3.6)
     window = max(1, min(window, len(losses)))
     axis.plot(range(1, len(losses) + 1), losses, color=COLOURS[5], linewidth=0.7, alpha=0.6, label="each step")
-    axis.plot(range(window, len(losses) + 1), np.convolve(losses, np.ones(window) / window, "valid"), color=COLOURS[0], linewidth=2, label=f"mean of {window}")
+    mean = np.convolve(losses, np.ones(window) / window, "valid")
+    axis.plot((window + 1) / 2 + np.arange(len(mean)), mean, color=COLOURS[0], linewidth=2, label=f"mean of {window}")
     axis.set(xlabel="training step", ylabel="mean squared error", yscale="log", title=title)
+    for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        ticks("{x:g}")
     axis.legend()
     return figure
 
@@ -114,5 +117,6 @@ def _show(axis, image: Tensor) -> None:
     axis.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
+    axis.spines[:].set_visible(False)
 
 

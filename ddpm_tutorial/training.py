@@ -54,7 +54,7 @@ class TrainState:
 
     def __post_init__(self):
         self.ema = AveragedModel(self.model.net, multi_avg_fn=self._average)    # parameters only: buffers are no weights
-        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=(0.9, 0.99), fused=True)
 
     def _average(self, averaged, current, n):
         """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start."""
@@ -158,11 +158,12 @@ def save(state: TrainState, path: str | Path) -> Path:
     return write(path, tensors, "checkpoint", {"model": asdict(state.model.config), "train": asdict(state.config), "step": state.step})
 
 
-def resume(path: str | Path, net: nn.Module | None = None) -> TrainState:
-    """The run that `save` wrote, ready for `train`."""
+def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module | None = None) -> TrainState:
+    """The run that `save` wrote, on a device and ready for `train`.  A model with your own network needs that network: net=…"""
     tensors, header = read(path, "checkpoint")
     schedule = Schedule(tensors["alpha_bar"]) if "alpha_bar" in tensors else None
-    state = TrainState(DDPM(DDPMConfig(**header["model"]), net, schedule), TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
+    model = DDPM(DDPMConfig(**header["model"]), net, schedule).to(where)
+    state = TrainState(model, TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
     state.model.net.load_state_dict(_part(tensors, "net."))
     state.ema.load_state_dict(_part(tensors, "ema."))
     moments: dict[int, dict[str, Tensor]] = {}

@@ -1,0 +1,194 @@
+"""The command line, in this process; and what `import ddpm_tutorial` costs, in another."""
+
+import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+import ddpm_tutorial.__main__ as cli
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, metrics, resume, save, train
+
+SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
+TRAIN = ["train", "--steps", "3", "--batch", "8", "--timesteps", "20", "--per-class", "0"]
+COMMANDS = ["train", "sample", "evaluate", "doctor"]
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """The real commands with a network of a few thousand parameters; and the signal handler that they set is taken back."""
+    monkeypatch.setattr(cli, "DDPMConfig", partial(DDPMConfig, unet=SMALL))
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return DDPM(DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)).save(tmp_path_factory.mktemp("w") / "model.safetensors")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing takes most of the time; one test looks at the pictures."""
+    monkeypatch.setattr(cli, "_pictures", lambda *args: {}, raising=False)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+def test_help_explains_and_exits_with_0(words, capsys):
+    """For the whole and for each command, with every option's default."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS) if words == ["--help"] else words[0] in text
+    assert "SUPPRESS" not in text and "default: None" not in text
+
+
+def test_train_writes_the_files_that_it_names(tmp_path, capsys):
+    """Weights, samples, film strip, loss curve, figures and a checkpoint; `figures.json` holds numbers, the weights can be sampled."""
+    cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    named = re.findall(r"(\S+/run/\S+)", capsys.readouterr().out.replace("\\", "/"))
+    written = contents(tmp_path / "run")
+    assert {"model.safetensors", "samples.png", "film_strip.png", "loss.png", "figures.json", "checkpoint.safetensors"} <= written.keys()
+    assert {path.rsplit("/", 1)[1] for path in named} >= {"model.safetensors", "samples.png", "film_strip.png", "loss.png"}
+    assert all(written[name].startswith(b"\x89PNG") for name in written if name.endswith(".png"))
+    assert all(isinstance(value, int | float) for value in json.loads(written["figures.json"]).values())
+    assert DDPM.load(tmp_path / "run" / "model.safetensors").sample(1, 3, steps=2).shape == (1, 1, 8, 8)
+
+
+def test_a_second_run_leaves_the_first_alone(tmp_path, no_pictures):
+    """The same --out goes to -2: nothing that exists is overwritten."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"three hours of work")
+    before = contents(tmp_path / "run")
+    cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    assert contents(tmp_path / "run") == before
+    assert "model.safetensors" in contents(tmp_path / "run-2")
+
+
+def interrupted(folder, steps=5, at=2):
+    """A run of `steps` steps that was stopped after step `at`."""
+    state = TrainState(DDPM(DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)), TrainConfig(steps=steps, batch=8))
+    images, y, _ = data.load("digits")
+    for progress in train(state, data.normalise(images), y):
+        if progress.step == at:
+            break
+    save(state, folder / "checkpoint.safetensors")
+    (folder / "run.json").write_text(json.dumps({"data": "digits"}))
+
+
+def test_resume_goes_on_in_the_same_folder(tmp_path, no_pictures):
+    """Three steps are left of five: they are done, and no second folder appears."""
+    interrupted(tmp_path)
+    cli.main(["train", "--resume", str(tmp_path), "--per-class", "0"])
+    state = resume(tmp_path / "checkpoint.safetensors")
+    assert state.step == 5 and len(state.losses) == 5 and "model.safetensors" in contents(tmp_path)
+
+
+def test_ctrl_c_saves_before_it_leaves_and_says_how_to_go_on(tmp_path, monkeypatch):
+    """The step in progress is lost, and no more; SIGTERM takes the same way."""
+    def stopped(state, *args):
+        for progress in train(state, *args):
+            yield progress
+            if progress.step == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "train", stopped)
+    with pytest.raises(SystemExit, match=r"step 2.*--resume .*run"):
+        cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    assert resume(tmp_path / "run" / "checkpoint.safetensors").step == 2
+
+
+def test_sample_writes_a_picture_and_never_over_another(weights, tmp_path, capsys):
+    """samples.png, then samples-2.png, then samples-3.png; the path is what it prints."""
+    out = tmp_path / "samples.png"
+    for name in ("samples.png", "samples-2.png", "samples-3.png"):
+        before = contents(tmp_path)
+        cli.main(["sample", str(weights), "--n", "3", "--steps", "2", "--out", str(out)])
+        assert capsys.readouterr().out.strip().endswith(name)
+        assert contents(tmp_path)[name].startswith(b"\x89PNG")
+        assert {k: v for k, v in contents(tmp_path).items() if k != name} == before
+
+
+@pytest.mark.parametrize("options", [["--y", "3"], ["--sampler", "ddpm"], ["--eta", "0.5"], ["--scale", "0"]], ids=" ".join)
+def test_sample_takes_the_options_of_the_model(weights, tmp_path, options):
+    """Class, sampler, noise and guidance."""
+    cli.main(["sample", str(weights), "--n", "2", "--steps", "2", "--out", str(tmp_path / "s.png"), *options])
+    assert (tmp_path / "s.png").exists()
+
+
+def test_evaluate_measures_samples_beside_real_images(weights, capsys, monkeypatch):
+    """Agreement, Fréchet distance and memorisation at each scale, and the floor that train images get."""
+    monkeypatch.setattr(metrics, "train_classifier", partial(metrics.train_classifier, epochs=1))
+    cli.main(["evaluate", str(weights), "--per-class", "2", "--scales", "0", "3"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("accuracy", "floor", "scale 0", "scale 3", "agreement", "Fréchet", "memorisation"))
+    assert "nan" not in out
+
+
+def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
+    """What a student pastes into a question."""
+    cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("Python", "torch", "device", "losses")) and len(re.findall(r"\d\.\d{3}", out)) >= 3
+
+
+@pytest.mark.parametrize("words, said", [
+    (["sample", "{tmp}/nothing.safetensors"], r"nothing\.safetensors"),
+    (["sample", "{tmp}/text.safetensors"], r"text\.safetensors"),
+    (["evaluate", "{tmp}/text.safetensors"], r"text\.safetensors"),
+    (["sample", "{tmp}/checkpoint.safetensors"], "not weights"),
+    (["sample", "{weights}", "--y", "11", "--steps", "2"], "11"),
+    (["sample", "{weights}", "--steps", "21"], "21.*20"),
+    (["sample", "{weights}", "--n", "0", "--steps", "2"], "n is 0"),
+    (["sample", "{weights}", "--n", "2", "--steps", "2", "--eta", "3"], "eta is 3"),
+    (["train", "--resume", "{tmp}/nowhere"], "nowhere"),
+    (["train", "--data", "mnits"], "mnits.*digits"),
+    (["train", "--schedule", "cosinus", "--out", "{tmp}/run"], "cosinus.*cosine"),
+    (["train", "--predict", "noise", "--out", "{tmp}/run"], "noise.*eps"),
+    (["train", "--steps", "0", "--out", "{tmp}/run"], "steps"),
+    (["train", "--timesteps", "0", "--out", "{tmp}/run"], "T is 0"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_mistake_is_one_line_and_a_failure(words, said, weights, tmp_path):
+    """No traceback: a sentence on stderr, an exit status that is not 0, and no folder left behind."""
+    interrupted_here = tmp_path / "checkpoint.safetensors"
+    save(TrainState(DDPM(cli.DDPMConfig(image_size=8, channels=1, num_classes=10)), TrainConfig(steps=1)), interrupted_here)
+    (tmp_path / "text.safetensors").write_text("404: not found")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([word.format(tmp=tmp_path, weights=weights) for word in words])
+    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code.strip() and stop.value.code.startswith("ddpm_tutorial: ")
+    assert re.search(said, stop.value.code)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_command_and_unknown_options_are_refused():
+    """argparse's own answer: usage, and exit status 2."""
+    for words in ([], ["dream"], ["train", "--stepz", "3"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == 2
+
+
+def test_the_import_is_light():
+    """`import ddpm_tutorial` loads neither torchvision, scikit-learn nor matplotlib: they cost a second or two, and are imported where they are used."""
+    code = "import sys, ddpm_tutorial; print(sorted({'torchvision', 'sklearn', 'matplotlib', 'diffusers'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert (out.returncode, out.stdout.strip(), out.stderr) == (0, "[]", "")
+
+
+@pytest.mark.filterwarnings("ignore:'ddpm_tutorial.__main__' found in sys.modules")
+def test_the_module_can_be_run(monkeypatch, capsys):
+    """python -m ddpm_tutorial."""
+    monkeypatch.setattr(sys, "argv", ["ddpm_tutorial", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("ddpm_tutorial", run_name="__main__")
+    assert stop.value.code == 0 and "python -m ddpm_tutorial" in capsys.readouterr().out

@@ -1,0 +1,144 @@
+"""Functions that bend a denoiser.  [1] Dhariwal, Nichol arXiv:2105.05233, [2] Ho, Salimans arXiv:2207.12598."""
+
+import math
+
+import pytest
+import torch
+
+from ddpm_tutorial import Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, linear, sample, x0_from_eps
+
+SCHEDULE = cosine(100)
+MIXTURE = Mixture(
+    means=[[0.0, 1.0], [1.0, 0.0], [-1.0, -0.5], [0.3, 0.3]], labels=torch.tensor([0, 1, 0, 2]), weights=torch.tensor([1.0, 2.0, 3.0, 0.5]),
+    cov=torch.tensor([[[0.30, 0.10], [0.10, 0.20]], [[0.05, 0.0], [0.0, 0.4]], [[0.1, -0.05], [-0.05, 0.1]], [[0.02, 0.0], [0.0, 0.01]]]))
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+# Classifier-free guidance.
+
+class Counting:
+    """A denoiser with a constant answer that counts its calls."""
+
+    def __init__(self, answer):
+        self.answer, self.calls = answer, 0
+
+    def __call__(self, x_t, t):
+        self.calls += 1
+        return self.answer
+
+
+def test_scale_0_is_unconditional_and_scale_1_conditional():
+    """[2] eq. 6 with scale = 1 + w: not "about" the one denoiser but the very same object, one network call a step (lucidrains #155, labml #177)."""
+    cond, uncond = Counting(randn(2, 3)), Counting(randn(2, 3, seed=1))
+    assert classifier_free(cond, uncond, 1) is cond and classifier_free(cond, uncond, 1.0) is cond
+    assert classifier_free(cond, uncond, 0) is uncond and classifier_free(cond, uncond, 0.0) is uncond
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.25, 0.999, 1.5, 2, 7.5])
+def test_guidance_is_a_line_through_the_two_answers(scale):
+    """[2] eq. 6: ε̂ = ε_∅ + scale·(ε_y - ε_∅), from one call of each."""
+    cond, uncond = Counting(randn(2, 3)), Counting(randn(2, 3, seed=1))
+    out = classifier_free(cond, uncond, scale)(randn(2, 3, seed=2), 5)
+    torch.testing.assert_close(out, uncond.answer + scale * (cond.answer - uncond.answer), atol=1e-13, rtol=1e-13)
+    assert (cond.calls, uncond.calls) == (1, 1)
+
+
+def test_guidance_changes_every_channel():
+    """DiT #41: a left-over from GLIDE guided only three of the channels, and was copied into four other projects."""
+    cond, uncond = Counting(randn(2, 4, 3, 3)), Counting(randn(2, 4, 3, 3, seed=1))
+    difference = classifier_free(cond, uncond, 2.0)(randn(2, 4, 3, 3, seed=2), 5) - cond.answer
+    assert (difference.abs().amin(dim=(0, 2, 3)) > 0).all()
+
+
+# Classifier guidance.
+
+@pytest.mark.parametrize("t", [1, 2, 17, 50, 100])
+@pytest.mark.parametrize("y", [0, 1, 2, torch.tensor([0, 1, 2, 2, 1, 0])])
+def test_classifier_guidance_at_scale_1_is_bayes_rule(t, y):
+    """[1] Algorithm 2: ∇ log q(x|y) = ∇ log q(x) + ∇ log p(y|x), so on an exact mixture it is the conditional denoiser itself."""
+    x = 1.5 * randn(6, 2)
+    guided = classifier(MIXTURE.denoiser(SCHEDULE), MIXTURE.log_prob(SCHEDULE, y), SCHEDULE, 1.0)
+    torch.testing.assert_close(guided(x, t), MIXTURE.denoiser(SCHEDULE, y)(x, t), atol=1e-9, rtol=1e-9)
+
+
+def test_classifier_guidance_takes_its_gradient_at_x_t():
+    """[1] Algorithm 2: ε̂ = ε - √(1-ᾱ_t)·scale·∇ log p, with log p = -‖x - c‖²/2 by hand (guided-diffusion #51: gradient elsewhere)."""
+    x, c, a = randn(6, 2), torch.tensor([1.0, -2.0], dtype=torch.float64), SCHEDULE.alpha_bar[30].item()
+    guided = classifier(lambda x, t: 0.1 * x, lambda x, t: -(x - c).square().sum(1) / 2, SCHEDULE, 3.0)
+    torch.testing.assert_close(guided(x, 30), 0.1 * x + 3 * math.sqrt(1 - a) * (x - c), atol=1e-13, rtol=1e-13)
+
+
+def test_each_image_of_a_batch_is_guided_by_its_own_time():
+    """t may be (B,): the same as one call per image."""
+    guided, x, t = classifier(MIXTURE.denoiser(SCHEDULE), MIXTURE.log_prob(SCHEDULE, 1), SCHEDULE, 2.0), randn(3, 2), torch.tensor([1, 40, 100])
+    whole = guided(x, t)
+    for i in range(3):
+        torch.testing.assert_close(whole[i:i + 1], guided(x[i:i + 1], int(t[i])), atol=1e-12, rtol=1e-12)
+
+
+def test_guidance_and_clipping_keep_the_type_and_leak_no_graph():
+    """Also inside `sample`, which switches autograd off: the gradient of the classifier must still be taken."""
+    x, eps = randn(4, 2).float(), MIXTURE.denoiser(SCHEDULE)
+    bent = clipped(classifier(eps, MIXTURE.log_prob(SCHEDULE, 0), SCHEDULE, 2.0), SCHEDULE)
+    assert bent(x, 7).dtype == torch.float32 and not bent(x, 7).requires_grad and not x.requires_grad
+    with torch.no_grad():
+        inside = bent(x, 7)
+    assert torch.equal(inside, bent(x, 7))
+    assert [state.x_t.dtype for state in sample(bent, SCHEDULE, x, steps=3)] == [torch.float32] * 4
+
+
+# Clipping.
+
+def tolerance(schedule, x, t):
+    """Rounding of ε to float32, seen through the division by √ᾱ_t."""
+    return 4e-7 * x.abs().clamp(min=1) / math.sqrt(schedule.alpha_bar[t].item())
+
+
+@pytest.mark.parametrize("schedule", [linear(1000), cosine(1000)])
+@pytest.mark.parametrize("t", [1, 10, 500, 999, 1000])
+def test_a_clipped_denoiser_sees_data_within_the_range_and_still_explains_x_t(schedule, t):
+    """ε is formed anew from the clamped x̂_0, so √ᾱ x̂_0 + √(1-ᾱ) ε = x_t: lucidrains PR #84, improved-diffusion #110 kept the old ε."""
+    x = 2 * randn(64, 3).float()
+    answer = randn(64, 3, seed=1).float()
+    eps, a = clipped(lambda x, t: answer, schedule)(x, t), schedule.alpha_bar[t].item()
+    unclipped = (x.double() - math.sqrt(1 - a) * answer.double()) / math.sqrt(a)
+    assert (unclipped.abs() > 1).any(), "this test needs something to clip"
+    assert ((x0_from_eps(schedule, x, eps, t) - unclipped.clamp(-1, 1)).abs() <= tolerance(schedule, x, t)).all()
+    assert ((math.sqrt(a) * unclipped.clamp(-1, 1) + math.sqrt(1 - a) * eps - x).abs() <= 4e-7 * x.abs().clamp(min=1)).all()
+
+
+@pytest.mark.parametrize("t", [1, 10, 500, 1000])
+def test_inside_the_range_clipping_changes_nothing_but_rounding(t):
+    """A model whose x̂_0 lies in [-1, 1] is left alone."""
+    schedule, x_0, eps = linear(1000), randn(8, 3).tanh(), randn(8, 3, seed=1)
+    a = schedule.alpha_bar[t].item()
+    x_t = math.sqrt(a) * x_0 + math.sqrt(1 - a) * eps
+    torch.testing.assert_close(clipped(lambda x, t: eps, schedule)(x_t, t), eps, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("step", [ddpm_step, ddim_step])
+def test_clipping_really_changes_the_step(step):
+    """explainingai clamps x̂_0 and then builds the mean from the raw ε: computed but unused."""
+    x, wild, z = randn(4, 2), lambda x, t: -5 * x, randn(4, 2, seed=1)
+    raw, tame = (step(SCHEDULE, x, eps(x, 50), 50, 40, z) for eps in (wild, clipped(wild, SCHEDULE)))
+    assert (raw - tame).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("value", [1e6, -1e30, math.inf])
+def test_a_wild_network_is_kept_finite(value):
+    """1/√ᾱ_T = 2·10⁴ for cosine: without clipping the first step explodes (guided-diffusion #42, improved-diffusion #105)."""
+    schedule, x = cosine(1000), randn(4, 2).float()
+    states = list(sample(clipped(lambda x, t: torch.full_like(x, value), schedule), schedule, x, steps=50))
+    assert all(state.x_t.isfinite().all() and state.x_t.abs().max() < 10 for state in states)
+    assert states[-1].x_t.abs().max() <= 1 + 1e-4
+
+
+def test_the_range_can_be_chosen():
+    """Data in [0, 2], say: low and high are the clamp's."""
+    schedule, x = cosine(100), 5 * randn(50, 2)
+    eps = clipped(lambda x, t: 0 * x, schedule, low=0.0, high=2.0)
+    x_0 = x0_from_eps(schedule, x, eps(x, 3), 3)
+    assert x_0.min().item() == pytest.approx(0, abs=1e-9) and x_0.max().item() == pytest.approx(2)
