@@ -159,9 +159,11 @@ class DDPM(nn.Module):
     def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip):
         if sampler == "ddpm" and eta:
             raise ValueError("eta belongs to sampler='ddim'; DDPM's own noise is eta = 1")
-        if y is None and scale != 1:
+        if y is None and scale not in (0, 1):
             raise ValueError(f"scale is {scale}, but there are no labels to be guided by: pass y")
         timesteps(self.schedule.T, steps)                       # complains before anything is drawn
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta is {eta}; it must lie in 0 (deterministic) … 1 (as noisy as DDPM)")
         noise = seeded_noise(seed, indices, self.shape)
         x_T = noise(self.schedule.T).to(self.device)
         step = {"ddpm": ddpm_step, "ddim": partial(ddim_step, eta=eta)}[_sampler(sampler)]

@@ -27,6 +27,8 @@ class Mixture:
             raise ValueError(f"means has shape {tuple(self.means.shape)}; it must be (K, D): K points in D dimensions")
         K, D = self.means.shape
         cov = torch.as_tensor(cov, dtype=torch.float64)
+        if cov.shape not in ((), (1,), (K,), (1, D, D), (K, D, D)):
+            raise ValueError(f"cov has shape {tuple(cov.shape)}; it must be one variance, K = {K} variances, or matrices ({K}, {D}, {D})")
         cov = cov if cov.ndim == 3 else cov.view(-1, 1, 1) * torch.eye(D, dtype=torch.float64)
         self.var, self.axes = torch.linalg.eigh(cov.expand(K, D, D))            # (K, D) and (K, D, D): principal axes
         self.weights = torch.full((K,), 1 / K, dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)

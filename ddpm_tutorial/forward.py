@@ -8,6 +8,7 @@ Shapes: x_0, x_t, eps, v are (B, *D) for any D: (C, H, W) for images, (2,) for p
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -75,21 +76,30 @@ def to_eps(schedule: Schedule, x_t: Tensor, out: Tensor, t: int | Tensor, predic
         case "v":   return schedule.signal(t, x_t) * out + schedule.noise(t, x_t) * x_t
 
 
+@dataclass(frozen=True, eq=False)
+class NetDenoiser:
+    """What `denoiser` makes: a network, and how to read it as ε."""
+
+    net: Callable
+    schedule: Schedule
+    y: Tensor | None
+    predict: str
+
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
+        _noisy(t)
+        like(self.schedule.at(t), x_t)                          # complains of times that are no integers in 0 … T, or not one per image
+        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
+        with evaluating(self.net):
+            out = self.net(x_t, times) if self.y is None else self.net(x_t, times, self.y)
+        return to_eps(self.schedule, x_t, out.to(x_t.dtype), t, self.predict)
+
+
 def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict: str = "eps") -> Denoiser:
     """A network as a denoiser: `net(x_t, t)` or, with labels y (B,), `net(x_t, t, y)`; t reaches it as (B,) on x_t's device.
 
     The answer has x_t's type, whatever the network computes in.  A module is in eval mode for the call and gets its modes back.
     """
-    _known(predict)
-
-    def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
-        _noisy(t)
-        times = t.to(x_t.device, non_blocking=True).expand(len(x_t)) if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
-        with evaluating(net):
-            out = net(x_t, times) if y is None else net(x_t, times, y)
-        return to_eps(schedule, x_t, out.to(x_t.dtype), t, predict)
-
-    return eps
+    return NetDenoiser(net, schedule, y, _known(predict))
 
 
 @contextmanager

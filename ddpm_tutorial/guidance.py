@@ -5,22 +5,29 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .forward import Denoiser, eps_from_x0, x0_from_eps
+from .forward import Denoiser, NetDenoiser, eps_from_x0, x0_from_eps
 from .schedules import Schedule
 
 
 def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     """[2] eq. 6 with scale = 1 + w:  ε̂ = ε_∅ + scale·(ε_y - ε_∅).   0 unconditional, 1 conditional, > 1 guided.
 
-    Scale 0 or 1 gives back the one denoiser and costs one network call a step; every other scale costs two.
+    Scale 0 or 1 gives back the one denoiser and costs one network call a step; every other scale costs two, or one of a doubled batch.
     """
     if scale in (0, 1):
         return cond if scale == 1 else uncond
-    return lambda x_t, t: torch.lerp(uncond(x_t, t), cond(x_t, t), scale)
+    both = _doubled(cond, uncond) if _one_network(cond, uncond) else lambda x_t, t: (cond(x_t, t), uncond(x_t, t))
+
+    def guided(x_t: Tensor, t: int | Tensor) -> Tensor:
+        eps_cond, eps_uncond = both(x_t, t)
+        return torch.lerp(eps_uncond, eps_cond, scale)
+
+    return guided
 
 
 def classifier(denoiser: Denoiser, log_prob: Callable[[Tensor, int | Tensor], Tensor], schedule: Schedule, scale: float = 1.0) -> Denoiser:
@@ -47,3 +54,16 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
         return eps_from_x0(schedule, x_t, x_0.clamp(low, high), t)
 
     return eps
+
+
+def _one_network(a: Denoiser, b: Denoiser) -> bool:
+    """Do a and b differ in their labels only?"""
+    if not (isinstance(a, NetDenoiser) and isinstance(b, NetDenoiser)) or a.y is None or b.y is None:
+        return False
+    return a.net is b.net and a.schedule is b.schedule and a.predict == b.predict
+
+
+def _doubled(cond: NetDenoiser, uncond: NetDenoiser) -> Callable[[Tensor, int | Tensor], tuple[Tensor, Tensor]]:
+    """Both answers from one call of twice the batch: fewer, larger pieces of work."""
+    twice = replace(cond, y=torch.cat([cond.y, uncond.y]))
+    return lambda x_t, t: twice(torch.cat([x_t, x_t]), torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t).chunk(2)

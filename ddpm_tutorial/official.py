@@ -64,8 +64,7 @@ def _rename(name: str, names: list[tuple[str, str]], ends: list[tuple[str, str]]
     for old, new in names:
         pattern = "^" + re.escape(old).replace(r"\{\}", r"(\d+)")
         if re.match(pattern, name):
-            numbers = iter(range(1, 9))
-            name = re.sub(pattern, re.sub(r"\{\}", lambda _: rf"\{next(numbers)}", new), name)
+            name = re.sub(pattern, new.replace("{}", r"\1", 1).replace("{}", r"\2", 1), name)
             break
     for old, new in ends:
         name = name.replace(old, new)

@@ -113,7 +113,7 @@ def gif(frames: Sequence[Tensor], path: str | Path, columns: int = 10, enlarge: 
 
 
 def _show(axis, image: Tensor) -> None:
-    pixels = denormalise(image.detach().cpu()).permute(1, 2, 0)
+    pixels = denormalise(image.detach().cpu()).permute(1, 2, 0).numpy()
     axis.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)

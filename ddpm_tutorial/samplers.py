@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .forward import Denoiser, q_posterior, x0_from_eps
-from .schedules import Schedule, like
+from .schedules import Schedule, integer, like
 
 Noise = Callable[[int], Tensor]                                 # z (B, *D) = noise(t)
 
@@ -31,11 +31,8 @@ class State(NamedTuple):
 
 def timesteps(T: int, steps: int | None = None) -> list[int]:
     """The times T = τ_S > … > τ_0 = 0 of a walk in S even steps (default T), for any 1 ≤ S ≤ T."""
-    S = T if steps is None else steps
-    if isinstance(S, bool) or not isinstance(S, int):
-        raise TypeError(f"steps is {steps!r}; it must be an integer from 1 to T = {T}")
-    if not 1 <= S <= T:
-        raise ValueError(f"steps is {steps}; it must lie in 1 … T = {T}")
+    T = integer(T, "T")
+    S = T if steps is None else integer(steps, "steps", most=T)
     return [(2 * i * T + S) // (2 * S) for i in range(S, -1, -1)]           # i·T/S rounded, in integers: floats would repeat or skip a time
 
 
@@ -47,10 +44,13 @@ def ddpm_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: T
     if variance not in ("small", "large"):
         raise ValueError(f"unknown variance {variance!r}; choose small (β̃) or large (β)")
     x_0 = x0_from_eps(schedule, x_t, eps, t)
-    mean, var = q_posterior(schedule, x_t, x_0, t, s)
-    if variance == "large" and s > 0:
-        var = like(1 - schedule.at(t) / schedule.at(s), x_t)
-    return mean if s == 0 else mean + var.sqrt() * _given(z, x_t)
+    mean, _ = q_posterior(schedule, x_t, x_0, t, s)
+    if s == 0:
+        return mean
+    var = 1 - schedule.at(t) / schedule.at(s)                                   # β_t  when s = t-1
+    if variance == "small":
+        var = (1 - schedule.at(s)) / (1 - schedule.at(t)) * var                 # β̃_t
+    return mean + like(var.sqrt(), x_t) * _given(z, x_t)
 
 
 def ddim_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: Tensor | None = None, eta: float = 0.0) -> Tensor:
@@ -81,9 +81,9 @@ def sample(denoiser: Denoiser, schedule: Schedule, x: Tensor, step: Callable = d
     """
     if steps is not None and times is not None:
         raise ValueError("give steps (evenly spaced) or times (your own list), not both")
-    times = timesteps(schedule.T, steps) if times is None else [int(t) for t in times]
+    times = timesteps(schedule.T, steps) if times is None else [integer(t, "one of the times", 0, schedule.T) for t in times]
     moves = [s - t for t, s in pairwise(times)]
-    if not moves or not (max(moves) < 0 or min(moves) > 0) or min(times) < 0 or max(times) > schedule.T:
+    if not moves or not (max(moves) < 0 or min(moves) > 0):
         raise ValueError(f"times must hold at least two numbers within 0 … T = {schedule.T}, all falling or all rising; given {times}")
     if not x.isfinite().all():
         raise ValueError("x holds NaN or infinity; a walk starts from finite numbers")
@@ -119,6 +119,7 @@ def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noi
     it comes out the same alone or in a batch of a thousand, on a CPU or a GPU.  (A torch CPU generator keeps 32 bits of its
     seed, so that two streams in 10,000 may coincide; numpy's Philox takes the pair as its key.)
     """
+    indices = list(indices)
     if seed < 0 or min(indices, default=0) < 0:
         raise ValueError(f"seed is {seed} and the smallest index {min(indices, default=0)}; both must be ≥ 0")
     streams = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices]

@@ -35,7 +35,7 @@ class Schedule:
         if a[0] != 1:
             raise ValueError(f"alpha_bar[0] is {a[0]:.6g}; it must be exactly 1, because t = 0 is the data. Is the leading 1 missing?")
         if not (a.isfinite().all() and (a.diff() < 0).all() and a[-1] > 0):
-            raise ValueError("alpha_bar must be finite, strictly decreasing and positive: 1 = ᾱ_0 > ᾱ_1 > … > ᾱ_T > 0")
+            raise ValueError(f"alpha_bar must be finite, strictly decreasing and positive, 1 = ᾱ_0 > ᾱ_1 > … > ᾱ_T > 0; given {a}")
         if (left := a[-1].sqrt().item()) > SIGNAL_MAX:
             warnings.warn(f"this schedule ends with √ᾱ_T = {left:.3f} of the signal left (more than {SIGNAL_MAX}), but sampling starts from "
                           f"pure noise: samples will be off. Use larger β, or rescale them by 1000/T as `linear` does.", stacklevel=3)
@@ -96,7 +96,7 @@ def from_betas(beta: Tensor) -> Schedule:
     """[1] below eq. 4:  ᾱ_t = ∏_{s≤t} (1 - β_s), with ᾱ_0 = 1 in front.   beta (T,): β_1 … β_T, each in (0, 1)."""
     beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
     if beta.ndim != 1 or len(beta) == 0 or not ((0 < beta) & (beta < 1)).all():
-        raise ValueError("beta must be a list β_1 … β_T of numbers strictly between 0 and 1")
+        raise ValueError(f"beta must be a list β_1 … β_T of numbers strictly between 0 and 1; given {beta}")
     return Schedule(torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)]))
 
 
@@ -131,20 +131,22 @@ def by_name(name: str, T: int = 1000) -> Schedule:
     return SCHEDULES[name](T)
 
 
-def _check_T(T: int) -> int:
-    if isinstance(T, bool) or not isinstance(T, int):
-        raise TypeError(f"T is {T!r}; the number of steps is an integer ≥ 1")
-    if T < 1:
-        raise ValueError(f"T is {T}; a diffusion needs T ≥ 1 steps")
-    return T
+def integer(value: int, name: str, least: int = 1, most: float = math.inf) -> int:
+    """The value as a Python int, if it is an integer from least to most; otherwise an error that says which and what."""
+    allowed = f"{least} … {most}" if most < math.inf else f"≥ {least}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}; it must be an integer, {allowed}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}; it must be {allowed}")
+    return value.__index__()
 
 
 def _times(T: int) -> Tensor:
-    return torch.arange(_check_T(T) + 1, dtype=torch.float64) / T               # 0, 1/T, …, 1
+    return torch.arange(integer(T, "T") + 1, dtype=torch.float64) / T               # 0, 1/T, …, 1
 
 
 def _line(first: float, last: float, T: int) -> Tensor:
-    return torch.linspace(last, first, _check_T(T), dtype=torch.float64).flip(0)    # from the back, so that T = 1 is the noisy end
+    return torch.linspace(last, first, integer(T, "T"), dtype=torch.float64).flip(0)    # from the back, so that T = 1 is the noisy end
 
 
 def _from_curve(curve: Tensor) -> Schedule:

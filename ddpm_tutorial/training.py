@@ -36,8 +36,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if (self.steps is not None and self.steps < 1) or self.batch < 1 or self.lr <= 0 or self.warmup < 1 or not 0 <= self.ema < 1 or self.seconds <= 0:
-            raise ValueError(f"steps, batch, lr, warmup and seconds must be positive, and ema in [0, 1); given {self}")
+        for name in ("steps", "seconds", "batch", "lr", "warmup", "clip_grad"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; it must lie in 0 … 1, without 1")
 
 
 CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps; all of them are in the warm-up
@@ -57,15 +60,17 @@ class TrainState:
         self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=(0.9, 0.99), fused=True)
 
     def _average(self, averaged, current, n):
-        """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start."""
+        """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start.
+
+        (AveragedModel's very first update is a copy.)
+        """
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def averaged_model(self) -> DDPM:
         """The model to sample from: the averaged weights."""
-        model = DDPM(self.model.config, self.ema.module, self.model.schedule)
-        model.config = self.model.config
-        return model.eval()
+        config = self.model.config
+        return DDPM(config, self.ema.module, self.model.schedule if config.schedule == "custom" else None).eval()
 
 
 class Progress(NamedTuple):
@@ -130,7 +135,7 @@ def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine down to 0 at the last step."""
+    """Linear warm-up, then half a cosine that would reach 0 one step after the last."""
     warm = min(1.0, (step + 1) / config.warmup)
     if config.steps is None or step < config.warmup:
         return config.lr * warm
@@ -155,20 +160,26 @@ def save(state: TrainState, path: str | Path) -> Path:
     tensors |= {"losses": torch.tensor(state.losses, dtype=torch.float64)}
     if state.model.config.schedule == "custom":
         tensors["alpha_bar"] = state.model.schedule.alpha_bar
-    return write(path, tensors, "checkpoint", {"model": asdict(state.model.config), "train": asdict(state.config), "step": state.step})
+    header = {"model": asdict(state.model.config), "net": type(state.model.net).__name__, "train": asdict(state.config), "step": state.step}
+    return write(path, tensors, "checkpoint", header)
 
 
 def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module | None = None) -> TrainState:
     """The run that `save` wrote, on a device and ready for `train`.  A model with your own network needs that network: net=…"""
     tensors, header = read(path, "checkpoint")
+    if header["net"] != "UNet" and net is None:
+        raise ValueError(f"{path} is a run of your own network {header['net']}: build it, and pass it as net=…")
     schedule = Schedule(tensors["alpha_bar"]) if "alpha_bar" in tensors else None
     model = DDPM(DDPMConfig(**header["model"]), net, schedule).to(where)
     state = TrainState(model, TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
     state.model.net.load_state_dict(_part(tensors, "net."))
     state.ema.load_state_dict(_part(tensors, "ema."))
-    moments: dict[int, dict[str, Tensor]] = {}
+    parameters, moments = list(model.net.parameters()), {}
     for key, value in _part(tensors, "optimizer.").items():
         i, name = key.split(".", 1)
+        parameter = parameters[int(i)]
+        if value.shape == parameter.shape:                      # laid out in memory like its parameter: the fused AdamW takes that for granted
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         moments.setdefault(int(i), {})[name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     return state

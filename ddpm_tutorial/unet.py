@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """[2] section 3.5, as in [1]: sines, then cosines, of t at frequencies 10000^(-i/(half-1)), i = 0 … half-1.   (B,) → (B, dim)."""
+    if dim < 4 or dim % 2:
+        raise ValueError(f"dim is {dim}; it must be even and ≥ 4: half of it are sines, half cosines")
     half = dim // 2
     frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, dtype=torch.float32, device=t.device))
     angle = t.float()[:, None] * frequency                      # (B, half)
@@ -38,8 +40,8 @@ class UNetConfig:
     def __post_init__(self):
         for name in ("mults", "attention"):                     # lists, as JSON gives them, become tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if min(self.channels, self.base, self.blocks, *self.mults) < 1 or not self.mults:
-            raise ValueError(f"channels, base, blocks and every mult must be ≥ 1; given {self}")
+        if not self.mults or min(self.channels, self.base, self.blocks, *self.mults) < 1 or (self.num_classes is not None and self.num_classes < 1):
+            raise ValueError(f"channels, base, blocks, every mult and num_classes (or None) must be ≥ 1; given {self}")
         if self.base % self.groups or self.base < 4 or self.base % 2:
             raise ValueError(f"base is {self.base}; it must be even, ≥ 4 and a multiple of groups = {self.groups}")
         if not set(self.attention) <= set(range(len(self.mults))):
@@ -61,7 +63,7 @@ class UNet(nn.Module):
         emb = 4 * c.base
 
         self.time = nn.Sequential(nn.Linear(c.base, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.label = nn.Embedding(c.num_classes + 1, emb) if c.num_classes else None
+        self.label = nn.Embedding(c.num_classes + 1, emb) if c.num_classes is not None else None
         self.conv_in = nn.Conv2d(c.channels, c.base, 3, padding=1)
 
         # Down: remember the width of everything that is pushed …
@@ -121,15 +123,7 @@ class UNet(nn.Module):
         if x_t.shape[2] % 2**halvings or x_t.shape[3] % 2**halvings:
             raise ValueError(f"the image is {x_t.shape[2]}×{x_t.shape[3]}; this U-Net halves it {halvings} times, "
                              f"so both sides must be multiples of {2**halvings}")
-        if t.shape != x_t.shape[:1]:
-            raise ValueError(f"t has shape {tuple(t.shape)}; it must hold one time per image, ({len(x_t)},)")
-        if y is not None:
-            if c.num_classes is None:
-                raise ValueError("labels were given, but this U-Net has num_classes=None")
-            if y.shape != x_t.shape[:1]:
-                raise ValueError(f"y has shape {tuple(y.shape)}; it must hold one label per image, ({len(x_t)},)")
-            if y.device.type == "cpu" and len(y) and not (0 <= y.min() and y.max() <= c.num_classes):
-                raise ValueError(f"labels must lie in 0 … {c.num_classes - 1}, or be the null label {c.num_classes}; given {y.min()} … {y.max()}")
+        _check_inputs(x_t, t, y, c.num_classes)
 
 
 class Level(nn.Module):
@@ -199,6 +193,20 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+def _check_inputs(x_t: Tensor, t: Tensor, y: Tensor | None, num_classes: int | None) -> None:
+    if not isinstance(t, Tensor) or t.shape != x_t.shape[:1]:
+        given = f"a tensor of shape {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
+        raise ValueError(f"t is {given}; a network takes one time for each of the {len(x_t)} in the batch (a denoiser also takes an int)")
+    if y is None:
+        return
+    if num_classes is None:
+        raise ValueError("labels were given, but this network has num_classes=None")
+    if y.shape != x_t.shape[:1]:
+        raise ValueError(f"y has shape {tuple(y.shape)}; it must hold one label for each of the {len(x_t)} in the batch")
+    if y.device.type == "cpu" and len(y) and not (0 <= y.min() and y.max() <= num_classes):
+        raise ValueError(f"labels must lie in 0 … {num_classes - 1}, or be the null label {num_classes}; given {y.min()} … {y.max()}")
+
+
 class MLP(nn.Module):
     """A network for points: net(x_t, t, y) → like x_t, (B, D).  Residual layers that see the time embedding."""
 
@@ -206,12 +214,13 @@ class MLP(nn.Module):
         super().__init__()
         self.width, self.num_classes = width, num_classes
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = nn.Embedding(num_classes + 1, width) if num_classes else None
+        self.label = nn.Embedding(num_classes + 1, width) if num_classes is not None else None
         self.first = nn.Linear(dim, width)
         self.hidden = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)) for _ in range(layers))
         self.last = zero(nn.Linear(width, dim))
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        _check_inputs(x_t, t, y, self.num_classes)
         emb = self.time(timestep_embedding(t.to(x_t.device) - 1, self.width).to(x_t.dtype))
         if self.label is not None:
             emb = emb + self.label(torch.full_like(t, self.num_classes) if y is None else y.to(x_t.device))

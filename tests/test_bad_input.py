@@ -22,6 +22,7 @@ PLAIN = partial(DDPMConfig, image_size=4, channels=1, timesteps=10, schedule="co
 S = cosine(10)
 X, EPS, Y, T4 = torch.zeros(4, 2), torch.ones(4, 2), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 3, 4])
 IMAGES = torch.zeros(4, 1, 4, 4)
+MAKERS = [linear, cosine, sigmoid, quadratic]
 
 
 def f64(*values):
@@ -59,8 +60,8 @@ BAD = [
     ("unknown variance", lambda: ddpm_step(S, X, EPS, 3, 2, EPS, variance="fixed"), ValueError, "fixed.*small.*large"),
 
     # The length of the chain.
-    *[(f"{make.__name__}({T!r})", partial(make, T), error, rf"T is {T!r}.*≥ 1")
-      for make in (linear, cosine, sigmoid, quadratic) for T, error in ((0, ValueError), (-5, ValueError), (10.0, TypeError), (True, TypeError), ("10", TypeError))],
+    *[(f"{make.__name__}({T})", partial(make, T), ValueError, rf"T is {T}.*≥ 1") for make in MAKERS for T in (0, -5)],
+    *[(f"{make.__name__}({T!r})", partial(make, T), TypeError, rf"T is {T!r}.*integer") for make in MAKERS for T in (9.0, True, "9")],
     ("no steps", lambda: timesteps(10, 0), ValueError, "0.*1.*10"),
     ("more steps than T", lambda: timesteps(10, 11), ValueError, "11.*1.*10"),
     ("half a step", lambda: timesteps(10, 2.5), TypeError, "2.5.*integer.*10"),
@@ -84,9 +85,9 @@ BAD = [
     ("a denoiser above T", lambda: denoiser(MLP(), S)(X, 11), ValueError, "11.*10"),
     ("a denoiser at a fraction of T", lambda: denoiser(MLP(), S)(X, 1.5), TypeError, "1.5.*integer"),
     ("a denoiser at float times", lambda: denoiser(MLP(), S)(X, T4.float()), TypeError, "float32.*integers"),
-    *[(f"{name} with s = {s}, t = 3", partial(step, s), ValueError, rf"{s}.*3")
-      for name, step in {"ddpm_step": lambda s: ddpm_step(S, X, EPS, 3, s, EPS), "q_posterior": lambda s: q_posterior(S, X, X, 3, s),
-                         "q_step": lambda s: q_step(S, X, EPS, 3, s), "noisy ddim_step": lambda s: ddim_step(S, X, EPS, 3, s, EPS, eta=0.5)}.items() for s in (3, 4)],
+    *[(f"{name} from t = 3 to s = {s}", partial(step, s), ValueError, rf"s = {s}.*t = 3") for s in (3, 4) for name, step in {
+        "ddpm_step": lambda s: ddpm_step(S, X, EPS, 3, s, EPS), "q_posterior": lambda s: q_posterior(S, X, X, 3, s),
+        "q_step": lambda s: q_step(S, X, EPS, 3, s), "noisy ddim_step": lambda s: ddim_step(S, X, EPS, 3, s, EPS, eta=0.5)}.items()],
     ("s below 0", lambda: ddim_step(S, X, EPS, 3, -1), ValueError, "-1.*0.*10"),
     ("times that go down and up", lambda: sample(lambda x, t: x, S, X, times=[10, 3, 5]), ValueError, r"\[10, 3, 5\]"),
     ("times that stand still", lambda: sample(lambda x, t: x, S, X, times=[10, 5, 5, 0]), ValueError, r"\[10, 5, 5, 0\]"),
@@ -134,7 +135,7 @@ BAD = [
     ("points of another dimension for a mixture", lambda: ring().denoiser(S)(torch.zeros(4, 3), 3), ValueError, r"\(4, 3\).*\(B, 2\)"),
     ("means (K,) of a mixture", lambda: Mixture([0.0, 1.0], 0.1), ValueError, r"\(2,\).*\(K, D\)"),
     ("a (D, D) covariance of a mixture", lambda: Mixture([[0.0, 0.0]], torch.eye(2)), ValueError, r"\(2, 2\)|covariance"),
-    ("a (D, D) covariance of a mixture of D² parts", lambda: Mixture(torch.zeros(4, 2), torch.tensor([[1.0, 0.5], [0.5, 1.0]])), ValueError, r"\(2, 2\)|covariance"),
+    ("a (D, D) covariance of D*D parts", lambda: Mixture(torch.zeros(4, 2), torch.tensor([[1.0, 0.5], [0.5, 1.0]])), ValueError, r"\(2, 2\)|covariance"),
     ("a negative variance of a mixture", lambda: Mixture([[0.0]], -1.0), ValueError, "covariance.*≥ 0"),
     ("features of different widths", lambda: metrics.frechet_distance(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, r"\(5, 3\).*\(5, 4\)"),
     ("more images of a class than there are", lambda: metrics.per_class(torch.tensor([0, 0, 1]), 2), ValueError, "2.*1"),
@@ -165,8 +166,8 @@ BAD = [
     ("no samples", lambda: model().sample(0), ValueError, "n is 0.*≥ 1"),
     ("half a sample", lambda: model().sample(1.5), ValueError, "n is 1.5.*integer"),
     ("no steps to train", lambda: TrainConfig(steps=0), ValueError, "steps=0|steps.*positive"),
-    ("a negative learning rate", lambda: TrainConfig(lr=-1.0), ValueError, "lr.*positive.*-1.0"),
-    ("ema = 1", lambda: TrainConfig(ema=1.0), ValueError, r"ema in \[0, 1\).*1.0"),
+    ("a negative learning rate", lambda: TrainConfig(lr=-1.0), ValueError, "lr.*-1.0.*positive"),
+    ("ema = 1", lambda: TrainConfig(ema=1.0), ValueError, "ema.*1.0.*0 … 1"),
 
     # Numbers that are none, and images that are not in [-1, 1].
     ("NaN in the data", lambda: model()(nan(4, 1, 4, 4)), ValueError, "NaN"),
@@ -255,9 +256,9 @@ def test_somebody_elses_safetensors_are_refused(tmp_path):
 def test_weights_and_checkpoints_are_not_mixed_up(weights, tmp_path):
     """The two files of a run folder, each in the other's place."""
     checkpoint = save(TrainState(model(), TrainConfig(steps=1)), tmp_path / "checkpoint.safetensors")
-    with pytest.raises(ValueError, match="not weights.*checkpoint"):
+    with pytest.raises(ValueError, match=r"not weights.*checkpoint"):
         DDPM.load(checkpoint)
-    with pytest.raises(ValueError, match="not checkpoint.*weights"):
+    with pytest.raises(ValueError, match=r"not checkpoint.*weights"):
         resume(weights)
 
 
@@ -270,7 +271,7 @@ def test_weights_of_another_network_do_not_load(weights):
 def test_a_checkpoint_of_your_own_network_says_that_it_needs_it(tmp_path):
     """As the weights do: bring the network."""
     state = TrainState(DDPM(PLAIN(), MLP()), TrainConfig(steps=1))
-    with pytest.raises(ValueError, match="(?s)own network MLP|do not fit"):
+    with pytest.raises(ValueError, match=r"(?s)own network MLP|do not fit"):
         resume(save(state, tmp_path / "checkpoint.safetensors"))
 
 

@@ -14,6 +14,7 @@ import ddpm_tutorial.__main__ as cli
 from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, metrics, resume, save, train
 
 SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
+CONFIG = DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)
 TRAIN = ["train", "--steps", "3", "--batch", "8", "--timesteps", "20", "--per-class", "0"]
 COMMANDS = ["train", "sample", "evaluate", "doctor"]
 
@@ -29,7 +30,7 @@ def small_networks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return DDPM(DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)).save(tmp_path_factory.mktemp("w") / "model.safetensors")
+    return DDPM(CONFIG).save(tmp_path_factory.mktemp("w") / "model.safetensors")
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_second_run_leaves_the_first_alone(tmp_path, no_pictures):
 
 def interrupted(folder, steps=5, at=2):
     """A run of `steps` steps that was stopped after step `at`."""
-    state = TrainState(DDPM(DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)), TrainConfig(steps=steps, batch=8))
+    state = TrainState(DDPM(CONFIG), TrainConfig(steps=steps, batch=8))
     images, y, _ = data.load("digits")
     for progress in train(state, data.normalise(images), y):
         if progress.step == at:
@@ -160,8 +161,7 @@ def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_mistake_is_one_line_and_a_failure(words, said, weights, tmp_path):
     """No traceback: a sentence on stderr, an exit status that is not 0, and no folder left behind."""
-    interrupted_here = tmp_path / "checkpoint.safetensors"
-    save(TrainState(DDPM(cli.DDPMConfig(image_size=8, channels=1, num_classes=10)), TrainConfig(steps=1)), interrupted_here)
+    save(TrainState(DDPM(CONFIG), TrainConfig(steps=1)), tmp_path / "checkpoint.safetensors")
     (tmp_path / "text.safetensors").write_text("404: not found")
     with pytest.raises(SystemExit) as stop:
         cli.main([word.format(tmp=tmp_path, weights=weights) for word in words])

@@ -14,6 +14,8 @@ LINE = Mixture([[-1.0], [0.5], [2.0]], torch.tensor([0.1, 0.3, 0.01]), weights=t
 PLANE = Mixture([[0.0, 1.0], [1.0, -1.0], [-1.0, 0.0]], torch.tensor([[[0.30, 0.12], [0.12, 0.10]], [[0.1, 0.0], [0.0, 0.4]], [[0.2, -0.1], [-0.1, 0.2]]]),
                 weights=torch.tensor([1.0, 2.0, 1.0]), labels=torch.tensor([0, 1, 1]))
 
+SIGMA = torch.tensor([[1.0, 0.5, -0.2], [0.5, 0.6, 0.1], [-0.2, 0.1, 0.3]], dtype=torch.float64)     # three dimensions: its axes are no symmetric matrix
+
 
 def randn(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -46,6 +48,15 @@ def test_the_denoiser_is_tweedies_formula(t, y):
     score, = torch.autograd.grad(PLANE.log_density(SCHEDULE, y)(x, t).sum(), x)
     noise = (1 - SCHEDULE.alpha_bar[t]).sqrt().view(-1, 1)
     torch.testing.assert_close(PLANE.denoiser(SCHEDULE, y)(x.detach(), t), -noise * score, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("t", TIMES)
+def test_one_gaussian_is_a_linear_denoiser(t):
+    """x_t ~ N(√ᾱ μ, ᾱΣ + (1-ᾱ)I), so ε* = √(1-ᾱ) (ᾱΣ + (1-ᾱ)I)⁻¹ (x_t - √ᾱ μ): with the inverse matrix instead of principal axes."""
+    a, x, mu = SCHEDULE.alpha_bar[t].item(), randn(6, 3), torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64)
+    inverse = torch.linalg.inv(a * SIGMA + (1 - a) * torch.eye(3, dtype=torch.float64))
+    expected = math.sqrt(1 - a) * (x - math.sqrt(a) * mu) @ inverse
+    torch.testing.assert_close(Mixture(mu[None], SIGMA[None]).denoiser(SCHEDULE)(x, t), expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("t", [0, 1, 30, 100])
@@ -86,15 +97,15 @@ def test_labels_may_differ_from_point_to_point():
 
 
 def test_samples_have_the_moments_of_the_mixture():
-    """Mean and covariance of each class, within 5 standard errors of 40,000 points; the labels come in the proportion of the weights."""
-    x, y = PLANE.sample(40_000, seed=0)
-    assert x.shape == (40_000, 2) and x.dtype == torch.float32
+    """Mean and covariance of a class, within 5 standard errors; the labels come in the proportion of the weights, and the seed decides."""
+    mixture = Mixture([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0]], torch.stack([SIGMA, 0.1 * SIGMA]), weights=torch.tensor([1.0, 3.0]))
+    x, y = mixture.sample(40_000, seed=0)
+    assert x.shape == (40_000, 3) and x.dtype == torch.float32
     assert abs((y == 0).double().mean().item() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 40_000)
     first, n = x[y == 0].double(), (y == 0).sum().item()
-    covariance = torch.tensor([[0.30, 0.12], [0.12, 0.10]], dtype=torch.float64)
-    assert (first.mean(0) - torch.tensor([0.0, 1.0])).abs().max() < 5 * math.sqrt(0.30 / n)
-    assert (first.T.cov() - covariance).abs().max() < 5 * math.sqrt(2 / n) * 0.30
-    assert torch.equal(PLANE.sample(5, seed=3)[0], PLANE.sample(5, seed=3)[0]) and not torch.equal(PLANE.sample(5, seed=3)[0], PLANE.sample(5, seed=4)[0])
+    assert (first.mean(0) - torch.tensor([0.0, 1.0, 2.0])).abs().max() < 5 * math.sqrt(1 / n)
+    assert (first.T.cov() - SIGMA).abs().max() < 5 * math.sqrt(2 / n)
+    assert torch.equal(x[:5], mixture.sample(40_000, seed=0)[0][:5]) and not torch.equal(x[:5], mixture.sample(40_000, seed=4)[0][:5])
 
 
 @pytest.mark.parametrize("t", [1, 10, 50, 100])

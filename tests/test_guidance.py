@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddpm_tutorial import Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, linear, sample, x0_from_eps
+from ddpm_tutorial import Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, denoiser, linear, sample, x0_from_eps
 
 SCHEDULE = cosine(100)
 MIXTURE = Mixture(
@@ -51,6 +51,24 @@ def test_guidance_changes_every_channel():
     cond, uncond = Counting(randn(2, 4, 3, 3)), Counting(randn(2, 4, 3, 3, seed=1))
     difference = classifier_free(cond, uncond, 2.0)(randn(2, 4, 3, 3, seed=2), 5) - cond.answer
     assert (difference.abs().amin(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+@pytest.mark.parametrize("t", [7, torch.tensor(7), torch.tensor([1, 7, 100])])
+def test_one_network_asked_for_two_labels_answers_as_if_asked_twice(t, predict):
+    """Both halves may go through the network in one doubled batch: the same numbers, and each image is shown to it twice and no more."""
+    asked = []
+
+    def net(x_t, times, y):
+        asked.append(len(x_t))
+        return (times / 100 + y).view(-1, 1) * x_t
+
+    x, y, null = randn(3, 2), torch.tensor([0, 1, 2]), torch.full((3,), 5)
+    cond, uncond = (denoiser(net, SCHEDULE, labels, predict) for labels in (y, null))
+    expected = uncond(x, t) + 2.5 * (cond(x, t) - uncond(x, t))
+    asked.clear()
+    torch.testing.assert_close(classifier_free(cond, uncond, 2.5)(x, t), expected, atol=1e-12, rtol=1e-12)
+    assert sum(asked) == 6
 
 
 # Classifier guidance.

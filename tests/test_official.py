@@ -27,7 +27,10 @@ def randomised(net):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_unet_is_diffusers_unet_under_other_names(name):
-    """Same weights, same output to 1e-5 of its size, in float64 so that only the networks are compared; our time t is their t-1 (google/ddpm-cifar10-32 counts from 0)."""
+    """Same weights, same output to 1e-5 of its size, in float64 so that only the networks are compared.
+
+    Our time t is their t-1: google/ddpm-cifar10-32 counts from 0.
+    """
     config, size = CONFIGS[name]
     ours = randomised(UNet(config))
     theirs = diffusers.UNet2DModel(**diffusers_config(config, size)).double().eval()

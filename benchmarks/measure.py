@@ -1,0 +1,349 @@
+"""Speed, memory and quality, measured on one machine beside diffusers and lucidrains' denoising-diffusion-pytorch.
+
+    python benchmarks/measure.py [speed sampling overhead startup memory scaling quality | all | report] [--quick] [--write]
+
+A section is a function that returns (columns, rows); its docstring is the sentence under its table.  "report" measures nothing: it only shows
+again, or writes again, what results.json holds.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from contenders import CONTENDERS, DIGITS, LINES, WALK, WHERE, noise_data, ours, parameters, same_network, trained
+
+from ddpm_tutorial import DDPM, DDPMConfig, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots
+from ddpm_tutorial.samplers import ddim_step, ddpm_step, final, sample, seeded_noise
+
+HERE = Path(__file__).resolve().parent
+SIZES = {                                                       # (network, image size, batch): name
+    (replace(DIGITS, blocks=2), 8, 128): "8×8, batch 128, 2 blocks per level",
+    (DIGITS, 8, 128): "8×8, batch 128, the default network",           # takes the line above over where the default has 2 blocks
+    (DIGITS, 28, 32): "28×28, batch 32",
+    (UNetConfig(channels=3, base=64, mults=(1, 2, 2), num_classes=10), 32, 16): "32×32 RGB, batch 16",
+}
+FULL = {"rounds": 15, "warmup": 3, "steps": 50, "starts": 5, "samples": 1000, "seconds": (15, 30, 60, 120), "large": 10_000, "shrink": 1}
+QUICK = {"rounds": 2, "warmup": 1, "steps": 3, "starts": 1, "samples": 50, "seconds": (1, 2), "large": 500, "shrink": 16}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all (default); report")
+    parser.add_argument("--quick", action="store_true", help="all small, to see that it runs; goes to a temporary folder")
+    parser.add_argument("--write", action="store_true", help="write README.md from all results so far")
+    parser.add_argument("--seeds", type=int, default=1, help="runs per contender in the section quality")
+    parser.add_argument("--out", type=Path, help="folder for results, default: this file's, or a temporary one with --quick")
+    parser.add_argument("--probe", help=argparse.SUPPRESS)      # one measurement of memory, in a process of its own
+    args = parser.parse_args()
+    if unknown := set(args.sections) - {*SECTIONS, "all", "report"}:
+        parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}, all, report")
+    for package in ("diffusers", "denoising_diffusion_pytorch", "psutil"):
+        if find_spec(package) is None:
+            sys.exit(f'measure.py: the package {package} is not installed; in the folder of the repository:  python -m pip install -e ".[benchmark]"')
+    vars(args).update(QUICK if args.quick else FULL)
+    if args.probe:
+        return print(json.dumps(probe(args)))
+    args.out = args.out or (Path(tempfile.mkdtemp()) if args.quick else HERE)
+    args.out.mkdir(parents=True, exist_ok=True)
+    kept = args.out / "results.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    chosen = [name for name in SECTIONS if name in args.sections or "all" in args.sections or not args.sections]
+    for name in chosen:
+        began = time.perf_counter()
+        columns, rows = SECTIONS[name][1](args)
+        note = " ".join(SECTIONS[name][1].__doc__.split()).format(**vars(args))
+        results[name] = {"columns": columns, "rows": rows, "note": note, "machine": machine(), "minutes": (time.perf_counter() - began) / 60}
+        kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(markdown(name, results[name]), flush=True)
+        print(f"{name}: {results[name]['minutes']:.1f} minutes", file=sys.stderr)
+    if not chosen:
+        print("\n".join(markdown(name, results[name]) for name in SECTIONS if name in results))
+    if args.write:
+        (args.out / "README.md").write_text(report(results, args.out), encoding="utf-8")
+    print(f"results are in {args.out}", file=sys.stderr)
+
+
+def turns(args, runs: dict[str, Callable], rounds: int | None = None) -> dict[str, float]:
+    """Median milliseconds of each; they take turns, A B C A B C …, so that whatever else the machine does hits all of them."""
+    taken = defaultdict(list)
+    for turn in range(args.warmup + (rounds or args.rounds)):
+        for name, run in runs.items():
+            began = now()
+            run()
+            if turn >= args.warmup:
+                taken[name].append(1000 * (now() - began))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def now() -> float:
+    if WHERE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+# The sections.
+
+
+def speed(args):
+    """One training step: draw a batch and noise, forward, loss, backward, gradient clip, optimizer (fused AdamW, AdamW, Adam), average of the weights
+    (AveragedModel, EMAModel, ema_pytorch), the loss as a number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one
+    process. diffusers has the same architecture and weights (outputs agree to 1e-4); lucidrains has its own U-Net of about the same size."""
+    return side_by_side(args, "train", 1)
+
+
+def sampling(args):
+    """One DDIM step (η = 0, no clipping, no guidance) and the one network evaluation it needs: each library's own loop over a few steps, divided by
+    their number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one process; networks as in the training step."""
+    return side_by_side(args, "walk", WALK)
+
+
+def side_by_side(args, what: str, steps: int):
+    rows = []
+    for bf16 in (False, True) if bf16_is_native() else (False,):
+        for (config, size, batch), name in SIZES.items():
+            three = {who: make(config, size, batch // args.shrink, bf16) for who, make in CONTENDERS.items()}
+            same_network(three["ours"].net, three["diffusers"].net, config, size, tolerance=0.1 if bf16 else 1e-4)
+            ms = turns(args, {who: getattr(contender, what) for who, contender in three.items()})
+            a, b, c = (ms[who] / steps for who in ("ours", "diffusers", "lucidrains"))
+            rows.append([name + ", bf16" * bf16, a, b, c, b / a, c / a, parameters(three["ours"].net), parameters(three["lucidrains"].net)])
+            progress(rows)
+    return ["", "ours, ms", "diffusers, ms", "lucidrains, ms", "diffusers ÷ ours", "lucidrains ÷ ours", "parameters", "of lucidrains"], rows
+
+
+def bf16_is_native() -> bool:
+    if WHERE.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any("bf16" in name and has is True for name, has in torch.cpu.get_capabilities().items())
+
+
+def overhead(args):
+    """A walk of {steps} steps against {steps} bare calls of its network on the same images (8×8): the time on top, in percent of the bare calls, and
+    for guidance at scale 2 in percent of twice as many. Median of {rounds} rounds after {warmup} warm-up rounds, all taking turns in one process."""
+    net, schedule, rows = UNet(DIGITS).to(WHERE).eval(), cosine(), []
+    for batch in (1, 16, 250):
+        x, y = noise_data(DIGITS, 8, batch)
+        t = torch.full((batch,), 500, device=WHERE)
+        cond, uncond = denoiser(net, schedule, y), denoiser(net, schedule, torch.full_like(y, 10))
+
+        @torch.no_grad()
+        def bare(x=x, t=t, y=y):
+            for _ in range(args.steps):
+                net(x, t, y)
+
+        def walk(eps, step=ddim_step, noisy=False, x=x, batch=batch):
+            return lambda: final(sample(eps, schedule, x, step, args.steps, noise=seeded_noise(0, range(batch), x.shape[1:]) if noisy else None))
+
+        ms = turns(args, {"bare": bare, "DDIM": walk(cond), "DDPM": walk(cond, ddpm_step, True), "clipped": walk(clipped(cond, schedule)),
+                          "scale 1": walk(classifier_free(cond, uncond, 1)), "scale 2": walk(classifier_free(cond, uncond, 2))})
+        calls = {"DDIM": 1, "DDPM": 1, "clipped": 1, "scale 1": 1, "scale 2": 2}
+        rows.append([batch, ms["bare"] / args.steps, *(100 * (ms[k] / ms["bare"] / n - 1) for k, n in calls.items())])
+        progress(rows)
+    return ["images", "bare call, ms", "DDIM, %", "DDPM, seeded noise, %", "DDIM clipped, %", "guided, scale 1, %", "guided, scale 2, %"], rows
+
+
+def startup(args):
+    """A fresh Python that does only this, wall clock, median of {starts} starts after {warmup} that do not count, taking turns. The training of `make
+    run` is what its report says (runs/digits/figures.json), where there is one; it was asked to last 60 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).save(Path(folder) / "model.safetensors")
+        programs = {
+            "`pass`": "pass", "`import torch`": "import torch", "`import ddpm_tutorial`": "import ddpm_tutorial",
+            "`from diffusers import DDIMScheduler, UNet2DModel`": "from diffusers import DDIMScheduler, UNet2DModel",
+            "`import denoising_diffusion_pytorch`": "import denoising_diffusion_pytorch",
+            "load weights, draw one image in 20 steps": "import sys; from ddpm_tutorial import DDPM; DDPM.load(sys.argv[1]).sample(1, 3, 'ddim', 20)"}
+
+        def start(code):
+            return lambda: subprocess.run([sys.executable, "-c", code, weights], check=True, capture_output=True)
+
+        seconds = {name: ms / 1000 for name, ms in turns(args, {name: start(code) for name, code in programs.items()}, args.starts).items()}
+    figures = HERE.parent / "runs" / "digits" / "figures.json"
+    rows = [[name, value] for name, value in seconds.items()]
+    rows.insert(3, ["ours alone, the difference of these two", seconds["`import ddpm_tutorial`"] - seconds["`import torch`"]])
+    rows.append(["training within `make run`", json.loads(figures.read_text(encoding="utf-8"))["seconds"] if figures.exists() else None])
+    return ["", "seconds"], rows
+
+
+def memory(args):
+    """The largest memory of a process that does only this, and how much of it came after the imports: resident set of the process on a CPU, tensors
+    on a GPU. 8×8 images, three training steps, four DDIM steps; `batch` is how many images `DDPM.sample` draws at a time."""
+    draws = ((250, 250), (args.large, 250), (args.large, args.large // 4))
+    rows = [[f"training at batch 128: {who}", f"train {who}"] for who in CONTENDERS]
+    rows += [[f"sampling {n:,} images, batch={batch}", f"sample {n} {batch}"] for n, batch in draws]
+    for k, (what, code) in enumerate(rows):
+        output = subprocess.run([sys.executable, __file__, "--probe", code], check=True, capture_output=True, text=True).stdout
+        rows[k] = [what, *json.loads(output.splitlines()[-1])]
+        progress(rows[:k + 1])
+    return ["", "peak, MB", "after the imports, MB"], rows
+
+
+def probe(args) -> list[float]:
+    what, *rest = args.probe.split()
+    if what == "train":
+        import_module({"ours": "ddpm_tutorial", "diffusers": "diffusers.training_utils", "lucidrains": "denoising_diffusion_pytorch"}[rest[0]])
+    imports = peak_memory()
+    if what == "train":
+        step = CONTENDERS[rest[0]](DIGITS, 8, 128).train
+        for _ in range(3):
+            step()
+    else:
+        model, (n, batch) = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).to(WHERE), map(int, rest)
+        model.sample(n, torch.arange(n) % 10, "ddim", 4, batch=batch)
+    return [peak_memory(), peak_memory() - imports]
+
+
+def peak_memory() -> float:
+    """In MB, so far."""
+    if WHERE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():                                         # Linux knows it exactly (ru_maxrss would begin with the parent's)
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
+    info = import_module("psutil").Process().memory_info()
+    return getattr(info, "peak_wset", info.rss) / 1e6           # so does Windows; elsewhere, what is held at the end
+
+
+def scaling(args):
+    """Time of one training step and one DDIM step of our network as one thing grows, the others staying at batch 16, 8×8, width 32; and of drawing
+    that many images in 5 steps, at most 250 at a time. Median of {rounds} rounds after {warmup} warm-up rounds."""
+    rows, start = [], {"batch": 16, "image size": 8, "width": 32}
+    for what, values in {"batch": (1, 4, 16, 64, 256), "image size": (8, 16, 32), "width": (16, 32, 64)}.items():
+        for value in values:
+            knobs = start | {what: value}
+            us = ours(replace(DIGITS, base=knobs["width"]), knobs["image size"], knobs["batch"])
+            ms = turns(args, {"train": us.train, "walk": us.walk})
+            rows.append([what, value, ms["train"], ms["walk"] / WALK, None])
+            progress(rows)
+    model = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).to(WHERE)
+    for n in (10, 30, 100, 300, 1000):
+        rows.append(["samples", n, None, None, turns(args, {"draw": lambda n=n: model.sample(n, 3, "ddim", 5)})["draw"]])
+        progress(rows)
+
+    columns = ["what grows", "to", "training step, ms", "DDIM step, ms", "samples, ms"]
+    figure, (panels,) = plots.axes(4, width=3.4, height=3)
+    for axis, (what, points) in zip(panels, groupby(rows, lambda row: row[0])):
+        _, values, *lines = zip(*points)
+        for name, line, colour, style in zip(columns[2:], lines, plots.COLOURS, plots.STYLES):
+            if line[0] is not None:
+                axis.plot(values, line, style, marker="o", color=colour, label=name.removesuffix(", ms"))
+        axis.set(xlabel=what, ylabel="milliseconds", xscale="log", yscale="log", xticks=values, xticklabels=values)
+        axis.minorticks_off()
+        axis.legend()
+    figure.savefig(args.out / "scaling.png", dpi=100)
+    return columns, rows
+
+
+def quality(args):
+    """The digits after so many seconds of training, in which each contender does as many steps as it can: {samples:,} samples in 50 DDIM steps, mean
+    of {seeds} seed(s). Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷ floor: distance of
+    its features to those of the test images, over the distance of as many train images; 1 is what real images get. Memorisation: median distance to
+    the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1. Time stands still while samples are
+    drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make run`. **diffusers**: our architecture in
+    its UNet2DModel and its training tutorial (AdamW 1e-4, 500 warm-up steps, cosine, batch 16, ε, linear schedule, no EMA; labels dropped at 10 %),
+    sampled by our DDIM (η = 0, clipped). **lucidrains**: classifier_free_guidance with its own and its Trainer's defaults (Adam 1e-4, batch 16, EMA
+    0.995, ε, cosine schedule, labels dropped at 50 %; no flips), sampled by its own DDIM (η = 1, clipped) with plain guidance, because its own fails
+    at scale 1 and elsewhere drops the part of the update that is parallel to the output; or by our DDIM."""
+    (images, y, classes), (test, _, _) = data.load("digits"), data.load("digits", "test")
+    x, x_test, y = data.normalise(images).to(WHERE), data.normalise(test).to(WHERE), y.to(WHERE)
+    judge = metrics.train_classifier(x, y)
+    real, as_many = metrics.features(judge, x_test), metrics.per_class(y.cpu(), args.samples // len(classes))
+    floor = metrics.frechet_distance(metrics.features(judge, x[as_many]), real)
+    wanted = torch.arange(len(classes)).repeat_interleave(args.samples // len(classes))
+
+    def measured(draw) -> list[float]:
+        plain, guided = (torch.cat([draw(wanted[i:i + 250], scale, i) for i in range(0, len(wanted), 250)]) for scale in (1.0, 2.0))
+        agreement = [metrics.accuracy(judge, images, wanted.to(WHERE)) for images in (plain, guided)]
+        return [*agreement, metrics.frechet_distance(metrics.features(judge, plain), real) / floor, metrics.memorisation(plain, x, x_test)]
+
+    runs = []
+    for seed in range(args.seeds):
+        for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed):
+            runs.append([name, seed, mark, spent, steps, *measured(draw)])
+            progress(runs)
+    columns = ["contender", "seconds", "steps", "agreement, scale 1", "agreement, scale 2", "Fréchet ÷ floor", "memorisation"]
+    with open(args.out / "quality.csv", "w", newline="", encoding="utf-8") as file:
+        names = "contender,seed,asked_seconds,seconds,steps,agreement_scale_1,agreement_scale_2,frechet_over_floor,memorisation"
+        csv.writer(file).writerows([names.split(","), *runs])
+    same = defaultdict(list)
+    for name, _, mark, *values in runs:
+        same[name, mark].append(values)
+    rows = sorted(([name, *(statistics.mean(v) for v in zip(*values))] for (name, _), values in same.items()), key=lambda row: LINES.index(row[0]))
+    rows.append([f"{args.samples:,} train images", None, None, metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, 1.0, 0.0])
+
+    figure, (panels,) = plots.axes(2)
+    for axis, column in zip(panels, (3, 5)):
+        for k, (name, points) in enumerate(groupby(rows[:-1], lambda row: row[0])):
+            points = list(points)
+            axis.plot([p[1] for p in points], [p[column] for p in points], plots.STYLES[k % 4], marker="o", color=plots.COLOURS[k % 7], label=name)
+        axis.set(xlabel="seconds of training", ylabel=columns[column], xscale="log", xticks=args.seconds, xticklabels=args.seconds)
+        axis.minorticks_off()
+    panels[1].set(yscale="log")
+    panels[0].legend(fontsize=8)
+    figure.savefig(args.out / "quality.png", dpi=100)
+    return columns, rows
+
+
+SECTIONS = {
+    "speed": ("Training step", speed), "sampling": ("Sampling step", sampling), "overhead": ("What the samplers cost", overhead),
+    "startup": ("Start-up", startup), "memory": ("Memory", memory), "scaling": ("Scaling", scaling), "quality": ("Quality for a time", quality),
+}
+
+
+# The report.
+
+
+def progress(rows: list) -> None:
+    print("  " + " | ".join(map(cell, rows[-1])), file=sys.stderr, flush=True)
+
+
+def cell(value) -> str:
+    match value:
+        case None: return "—"
+        case float(): return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+        case int(): return f"{value:,}"
+        case _: return str(value)
+
+
+def markdown(name: str, result: dict) -> str:
+    lines = [result["columns"], ["---"] + ["--:"] * (len(result["columns"]) - 1), *([*map(cell, row)] for row in result["rows"])]
+    return f"## {SECTIONS[name][0]}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{result['note']}\n"
+
+
+def machine() -> str:
+    psutil, cpuinfo = import_module("psutil"), Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    parts = [torch.cuda.get_device_name()] if WHERE.type == "cuda" else []
+    parts += [names[0] if names else platform.processor(), f"{psutil.cpu_count(logical=False)} cores"]
+    parts += [f"{psutil.virtual_memory().total / 2**30:.0f} GiB"]
+    parts += [f"{package} {metadata.version(package)}" for package in ("torch", "diffusers", "denoising-diffusion-pytorch")]
+    return ", ".join([*parts, f"Python {platform.python_version()}", f"{torch.get_num_threads()} threads"])
+
+
+def report(results: dict, out: Path) -> str:
+    machines = {result["machine"] for result in results.values()}
+    parts = ["# Benchmark\n", 'Written by `python benchmarks/measure.py --write`, after `python -m pip install -e ".[benchmark]"`.',
+             "One section alone: `python benchmarks/measure.py speed --write`. In a column a ÷ b, more than 1 means that b is the faster.\n"]
+    parts += [f"Machine: {machine}.\n" for machine in machines if len(machines) == 1]
+    for name in SECTIONS:
+        if name in results:
+            parts += [markdown(name, results[name])]
+            parts += [f"Machine: {results[name]['machine']}.\n"] * (len(machines) > 1)
+            parts += [f"![{SECTIONS[name][0]}, drawn]({name}.png)\n"] * (out / f"{name}.png").exists()
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
