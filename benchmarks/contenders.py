@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNet, UNetConfig, denoiser, final, sample, train
-from ddpm_tutorial.__main__ import _parser
+from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, denoiser, final, sample, train
 from ddpm_tutorial.official import diffusers_config, to_diffusers
-from ddpm_tutorial.training import device
+from ddpm_tutorial.training import RECIPES, device
 
 WHERE = device()
-DIGITS = UNetConfig(num_classes=10)
+MODEL, RECIPE = RECIPES["digits"]                               # what `make run` trains
+DIGITS = MODEL.unet
 WALK = 5                                                        # sampling steps per timed walk
 
 
@@ -160,10 +160,10 @@ def noise_data(config: UNetConfig, size: int, n: int) -> tuple[Tensor, Tensor]:
 
 def ours(config: UNetConfig, size: int, batch: int, bf16: bool = False) -> Contender:
     (x, y), (x_T, labels) = noise_data(config, size, 1000), noise_data(config, size, batch)
-    model = DDPM(DDPMConfig(image_size=size, channels=config.channels, num_classes=config.num_classes, unet=config)).to(WHERE)
+    model = DDPM(replace(MODEL, image_size=size, channels=config.channels, num_classes=config.num_classes, unet=config)).to(WHERE)
     for p in model.net.parameters():
         p.data.add_(0.02 * torch.randn_like(p))                 # so that zero-initialised layers hide no difference
-    steps = train(TrainState(model, TrainConfig(steps=10**6, batch=batch)), x, y)
+    steps = train(TrainState(model, replace(RECIPE, steps=10**6, batch=batch)), x, y)
     in_bf16(model.net, bf16)
     eps = denoiser(model.net, model.schedule, labels)
     return Contender(lambda: next(steps).loss, lambda: final(sample(eps, model.schedule, x_T, steps=WALK)), model.net.eval())
@@ -222,23 +222,20 @@ def same_network(net: nn.Module, theirs: nn.Module, config: UNetConfig, size: in
 LINES = ["ours", "diffusers", "lucidrains", "lucidrains, our DDIM", "our network, diffusers' recipe", "our network, lucidrains' recipe"]
 
 
-def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int) -> Iterator[tuple]:
-    """(line, mark, seconds spent, steps done, draw(y, scale, first)) of every contender at every mark."""
-    settings = _parser().parse_args(["train"])                 # of `make run`
-    eps_linear = DDPMConfig(image_size=8, channels=1, num_classes=10)
-    eps_cosine = replace(eps_linear, schedule="cosine")
+def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int, walk: int) -> Iterator[tuple]:
+    """(line, mark, seconds spent, steps done, draw(y, scale, first)) of every contender at every mark; `walk` DDIM steps."""
+    eps_linear, eps_cosine = (replace(MODEL, timesteps=1000, schedule=schedule, predict="eps") for schedule in ("linear", "cosine"))
 
     def by_us(config, net):
         model = DDPM(config, net).eval()
-        return lambda labels, scale, first: model.sample(len(labels), labels, "ddim", 50, scale=scale, seed=1, first=first)
+        return lambda labels, scale, first: model.sample(len(labels), labels, "ddim", walk, scale=scale, seed=1, first=first)
 
     for mark in marks:
         torch.manual_seed(seed)
-        model = DDPM(replace(eps_linear, timesteps=settings.timesteps, schedule=settings.schedule, predict=settings.predict)).to(WHERE)
-        state, began = TrainState(model, TrainConfig(seconds=mark, batch=settings.batch, lr=settings.lr, seed=seed)), time.perf_counter()
+        state, began = TrainState(DDPM(MODEL).to(WHERE), replace(RECIPE, seconds=mark, seed=seed)), time.perf_counter()
         for _ in train(state, x, y):
             pass
-        yield LINES[0], mark, time.perf_counter() - began, state.step, by_us(model.config, state.averaged_model().net)
+        yield LINES[0], mark, time.perf_counter() - began, state.step, by_us(MODEL, state.averaged_model().net)
 
     for line, make in ((LINES[1], lambda: Diffusers(DIGITS, 8)), (LINES[4], lambda: UNet(DIGITS))):
         for mark in marks:
@@ -249,7 +246,7 @@ def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int) -> Iterat
 
     for line, make in ((LINES[2], lambda: lucidrains_unet(DIGITS)), (LINES[5], lambda: InLucidrains(UNet(DIGITS)))):
         torch.manual_seed(seed)
-        step, average = lucidrains_recipe(make().to(WHERE), x, y, 16, sampling_timesteps=50)
+        step, average = lucidrains_recipe(make().to(WHERE), x, y, 16, sampling_timesteps=walk)
 
         def by_them(labels, scale, first, average=average):
             torch.manual_seed(1 + first)

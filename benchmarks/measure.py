@@ -24,16 +24,16 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from contenders import CONTENDERS, DIGITS, LINES, WALK, WHERE, noise_data, ours, parameters, same_network, trained
+from contenders import CONTENDERS, DIGITS, LINES, MODEL, WALK, WHERE, noise_data, ours, parameters, same_network, trained
 
-from ddpm_tutorial import DDPM, DDPMConfig, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots
+from ddpm_tutorial import DDPM, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots
 from ddpm_tutorial.samplers import ddim_step, ddpm_step, final, sample, seeded_noise
 
 HERE = Path(__file__).resolve().parent
 SIZES = {                                                       # (network, image size, batch): name
     (replace(DIGITS, blocks=2), 8, 128): "8×8, batch 128, 2 blocks per level",
-    (DIGITS, 8, 128): "8×8, batch 128, the default network",           # takes the line above over where the default has 2 blocks
-    (DIGITS, 28, 32): "28×28, batch 32",
+    (DIGITS, 8, 128): "8×8, batch 128, the network of `make run`",     # takes the line above over, should that have 2 blocks
+    (UNetConfig(num_classes=10), 28, 32): "28×28, batch 32",
     (UNetConfig(channels=3, base=64, mults=(1, 2, 2), num_classes=10), 32, 16): "32×32 RGB, batch 16",
 }
 FULL = {"rounds": 15, "warmup": 3, "steps": 50, "starts": 5, "samples": 1000, "seconds": (15, 30, 60, 120), "large": 10_000, "shrink": 1}
@@ -56,7 +56,7 @@ def main() -> None:
             sys.exit(f'measure.py: the package {package} is not installed; in the folder of the repository:  python -m pip install -e ".[benchmark]"')
     vars(args).update(QUICK if args.quick else FULL)
     if args.probe:
-        return print(json.dumps(probe(args)))
+        return print(json.dumps(probe(args.probe)))
     args.out = args.out or (Path(tempfile.mkdtemp()) if args.quick else HERE)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "results.json"
@@ -99,15 +99,15 @@ def now() -> float:
 
 
 def speed(args):
-    """One training step: draw a batch and noise, forward, loss, backward, gradient clip, optimizer (fused AdamW, AdamW, Adam), average of the weights
-    (AveragedModel, EMAModel, ema_pytorch), the loss as a number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one
-    process. diffusers has the same architecture and weights (outputs agree to 1e-4); lucidrains has its own U-Net of about the same size."""
+    """One training step: draw a batch and noise, forward, loss, backward, gradient clip, optimizer (fused AdamW, AdamW, Adam), average of the
+    weights (AveragedModel, EMAModel, ema_pytorch), the loss as a number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in
+    one process. diffusers has the same architecture and weights (outputs agree to 1e-4); lucidrains has its own U-Net of about the same size."""
     return side_by_side(args, "train", 1)
 
 
 def sampling(args):
-    """One DDIM step (η = 0, no clipping, no guidance) and the one network evaluation it needs: each library's own loop over a few steps, divided by
-    their number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one process; networks as in the training step."""
+    """One DDIM step (η = 0, no clipping, no guidance) and the one network evaluation it needs: each library's own loop over a few steps, divided
+    by their number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one process; networks as above."""
     return side_by_side(args, "walk", WALK)
 
 
@@ -131,8 +131,9 @@ def bf16_is_native() -> bool:
 
 
 def overhead(args):
-    """A walk of {steps} steps against {steps} bare calls of its network on the same images (8×8): the time on top, in percent of the bare calls, and
-    for guidance at scale 2 in percent of twice as many. Median of {rounds} rounds after {warmup} warm-up rounds, all taking turns in one process."""
+    """A walk of {steps} steps against {steps} bare calls of its network on the same images (8×8): the time on top, in percent of the bare calls,
+    and for guidance at scale 2 in percent of twice as many. Median of {rounds} rounds after {warmup} warm-up rounds, all taking turns in one
+    process."""
     net, schedule, rows = UNet(DIGITS).to(WHERE).eval(), cosine(), []
     for batch in (1, 16, 250):
         x, y = noise_data(DIGITS, 8, batch)
@@ -156,10 +157,10 @@ def overhead(args):
 
 
 def startup(args):
-    """A fresh Python that does only this, wall clock, median of {starts} starts after {warmup} that do not count, taking turns. The training of `make
-    run` is what its report says (runs/digits/figures.json), where there is one; it was asked to last 60 s."""
+    """A fresh Python that does only this, wall clock, median of {starts} starts after {warmup} that do not count, taking turns. The training of
+    `make run` is what its report says (runs/digits/figures.json), where there is one; it was asked to last 60 s."""
     with tempfile.TemporaryDirectory() as folder:
-        weights = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).save(Path(folder) / "model.safetensors")
+        weights = DDPM(MODEL).save(Path(folder) / "model.safetensors")
         programs = {
             "`pass`": "pass", "`import torch`": "import torch", "`import ddpm_tutorial`": "import ddpm_tutorial",
             "`from diffusers import DDIMScheduler, UNet2DModel`": "from diffusers import DDIMScheduler, UNet2DModel",
@@ -178,31 +179,32 @@ def startup(args):
 
 
 def memory(args):
-    """The largest memory of a process that does only this, and how much of it came after the imports: resident set of the process on a CPU, tensors
-    on a GPU. 8×8 images, three training steps, four DDIM steps; `batch` is how many images `DDPM.sample` draws at a time."""
+    """The largest memory of a process that does only this: resident set of the process on a CPU, tensors on a GPU; and how much of it came on top
+    of the same work with one image, which loads everything once. 8×8 images, three training steps or four DDIM steps; `batch` is how many images
+    `DDPM.sample` draws at a time."""
     draws = ((250, 250), (args.large, 250), (args.large, args.large // 4))
-    rows = [[f"training at batch 128: {who}", f"train {who}"] for who in CONTENDERS]
-    rows += [[f"sampling {n:,} images, batch={batch}", f"sample {n} {batch}"] for n, batch in draws]
+    rows = [[f"training at batch 128: {who}", f"{who} 128 128"] for who in CONTENDERS]
+    rows += [[f"sampling {n:,} images, batch={batch:,}", f"sample {n} {batch}"] for n, batch in draws]
     for k, (what, code) in enumerate(rows):
         output = subprocess.run([sys.executable, __file__, "--probe", code], check=True, capture_output=True, text=True).stdout
         rows[k] = [what, *json.loads(output.splitlines()[-1])]
         progress(rows[:k + 1])
-    return ["", "peak, MB", "after the imports, MB"], rows
+    return ["", "peak, MB", "above one image, MB"], rows
 
 
-def probe(args) -> list[float]:
-    what, *rest = args.probe.split()
-    if what == "train":
-        import_module({"ours": "ddpm_tutorial", "diffusers": "diffusers.training_utils", "lucidrains": "denoising_diffusion_pytorch"}[rest[0]])
-    imports = peak_memory()
-    if what == "train":
-        step = CONTENDERS[rest[0]](DIGITS, 8, 128).train
-        for _ in range(3):
-            step()
-    else:
-        model, (n, batch) = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).to(WHERE), map(int, rest)
-        model.sample(n, torch.arange(n) % 10, "ddim", 4, batch=batch)
-    return [peak_memory(), peak_memory() - imports]
+def probe(work: str) -> tuple[float, float]:
+    what, n, batch = work.split()
+    peaks = []
+    for images in (1, int(n)):
+        if what == "sample":
+            model = DDPM(MODEL).to(WHERE)
+            model.sample(images, torch.arange(images) % 10, "ddim", 4, batch=int(batch))
+        else:
+            step = CONTENDERS[what](DIGITS, 8, images).train
+            for _ in range(3):
+                step()
+        peaks.append(peak_memory())
+    return peaks[1], peaks[1] - peaks[0]
 
 
 def peak_memory() -> float:
@@ -217,8 +219,8 @@ def peak_memory() -> float:
 
 
 def scaling(args):
-    """Time of one training step and one DDIM step of our network as one thing grows, the others staying at batch 16, 8×8, width 32; and of drawing
-    that many images in 5 steps, at most 250 at a time. Median of {rounds} rounds after {warmup} warm-up rounds."""
+    """Time of one training step and one DDIM step of our network as one thing grows, the others staying at batch 16, 8×8, width 32; and of
+    drawing that many images in 5 steps, at most 250 at a time. Median of {rounds} rounds after {warmup} warm-up rounds."""
     rows, start = [], {"batch": 16, "image size": 8, "width": 32}
     for what, values in {"batch": (1, 4, 16, 64, 256), "image size": (8, 16, 32), "width": (16, 32, 64)}.items():
         for value in values:
@@ -227,7 +229,7 @@ def scaling(args):
             ms = turns(args, {"train": us.train, "walk": us.walk})
             rows.append([what, value, ms["train"], ms["walk"] / WALK, None])
             progress(rows)
-    model = DDPM(DDPMConfig(image_size=8, channels=1, num_classes=10)).to(WHERE)
+    model = DDPM(MODEL).to(WHERE)
     for n in (10, 30, 100, 300, 1000):
         rows.append(["samples", n, None, None, turns(args, {"draw": lambda n=n: model.sample(n, 3, "ddim", 5)})["draw"]])
         progress(rows)
@@ -247,15 +249,16 @@ def scaling(args):
 
 
 def quality(args):
-    """The digits after so many seconds of training, in which each contender does as many steps as it can: {samples:,} samples in 50 DDIM steps, mean
-    of {seeds} seed(s). Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷ floor: distance of
-    its features to those of the test images, over the distance of as many train images; 1 is what real images get. Memorisation: median distance to
-    the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1. Time stands still while samples are
-    drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make run`. **diffusers**: our architecture in
-    its UNet2DModel and its training tutorial (AdamW 1e-4, 500 warm-up steps, cosine, batch 16, ε, linear schedule, no EMA; labels dropped at 10 %),
-    sampled by our DDIM (η = 0, clipped). **lucidrains**: classifier_free_guidance with its own and its Trainer's defaults (Adam 1e-4, batch 16, EMA
-    0.995, ε, cosine schedule, labels dropped at 50 %; no flips), sampled by its own DDIM (η = 1, clipped) with plain guidance, because its own fails
-    at scale 1 and elsewhere drops the part of the update that is parallel to the output; or by our DDIM."""
+    """The digits after so many seconds of training, in which each contender does as many steps as it can: {samples:,} samples in {steps} DDIM
+    steps, mean of {seeds} seed(s). Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷
+    floor: distance of its features to those of the test images, over the distance of as many train images; 1 is what real images get.
+    Memorisation: median distance to the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1.
+    Time stands still while samples are drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make
+    run`. **diffusers**: our architecture in its UNet2DModel and its training tutorial (AdamW 1e-4, 500 warm-up steps, cosine, batch 16, ε, linear
+    schedule, no EMA; labels dropped at 10 %), sampled by our DDIM (η = 0, clipped). **lucidrains**: classifier_free_guidance with its own and its
+    Trainer's defaults (Adam 1e-4, batch 16, EMA 0.995, ε, cosine schedule, labels dropped at 50 %; no flips), sampled by its own DDIM (η = 1,
+    clipped) with plain guidance, because its own fails at scale 1 and elsewhere drops the part of the update that is parallel to the output; or
+    by our DDIM."""
     (images, y, classes), (test, _, _) = data.load("digits"), data.load("digits", "test")
     x, x_test, y = data.normalise(images).to(WHERE), data.normalise(test).to(WHERE), y.to(WHERE)
     judge = metrics.train_classifier(x, y)
@@ -270,7 +273,7 @@ def quality(args):
 
     runs = []
     for seed in range(args.seeds):
-        for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed):
+        for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed, args.steps):
             runs.append([name, seed, mark, spent, steps, *measured(draw)])
             progress(runs)
     columns = ["contender", "seconds", "steps", "agreement, scale 1", "agreement, scale 2", "Fréchet ÷ floor", "memorisation"]

@@ -6,14 +6,15 @@ import platform
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from . import data
-from .ddpm import DDPM, DDPMConfig
-from .training import TrainConfig, TrainState, device, resume, save, train
+from .ddpm import DDPM
+from .training import RECIPES, TrainState, device, resume, save, train
 
 CHECKPOINT_SECONDS = 20
 
@@ -51,11 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="train this many steps instead")
     add("--out", type=Path, metavar="FOLDER", help="results; default runs/DATA. A folder that exists is left alone: the run goes to FOLDER-2, -3, …")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder, with the settings it was begun with")
-    add("--schedule", default="cosine", help="linear, cosine, sigmoid or quadratic")
-    add("--timesteps", type=int, default=1000, metavar="T", help="length of the chain")
-    add("--predict", default="v", help="what the network predicts: eps, x0 or v")
-    add("--batch", type=int, default=TrainConfig.batch, help="images per step")
-    add("--lr", type=float, default=TrainConfig.lr, help="learning rate")
+    add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as training.RECIPES has it for the data set")
+    add("--timesteps", type=int, metavar="T", help="length of the chain")
+    add("--predict", help="what the network predicts: eps, x0 or v")
+    add("--batch", type=int, help="images per step")
+    add("--lr", type=float, help="learning rate")
     add("--seed", type=int, default=0, help="of everything random")
     add("--per-class", type=int, default=100, metavar="N", help="samples per class for the measurement; 0 for none")
 
@@ -122,11 +123,15 @@ def _train(args) -> None:
 
 
 def _begun(args) -> tuple[TrainState, str, Path]:
-    images, _, classes = data.load(args.data)
+    def changed(config, **changes):
+        return replace(config, **{k: v for k, v in changes.items() if v is not None})
+
+    data.load(args.data)                                        # complains of an unknown name
+    config, how = RECIPES[args.data]
+    config = changed(config, timesteps=args.timesteps, schedule=args.schedule, predict=args.predict)
+    how = changed(how, steps=args.steps, seconds=args.seconds, batch=args.batch, lr=args.lr, seed=args.seed)
     torch.manual_seed(args.seed)                                # of the first weights
-    model = DDPM(DDPMConfig(image_size=images.shape[2], channels=images.shape[1], timesteps=args.timesteps, schedule=args.schedule,
-                            predict=args.predict, num_classes=len(classes)))
-    state = TrainState(model.to(device()), TrainConfig(steps=args.steps, seconds=args.seconds, batch=args.batch, lr=args.lr, seed=args.seed))
+    state = TrainState(DDPM(config).to(device()), how)
     folder = _unused(args.out or Path("runs") / args.data)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"data": args.data}), encoding="utf-8")
@@ -202,8 +207,9 @@ def _doctor(args) -> None:
     where = device()
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}; torch {torch.__version__}")
     print(f"device: {where}" + (f", {torch.cuda.get_device_name()}" if where.type == "cuda" else f", {torch.get_num_threads()} threads"))
-    images, y, classes = data.load("digits")
-    state = TrainState(DDPM(DDPMConfig(image_size=8, channels=1, num_classes=len(classes))).to(where), TrainConfig(steps=3))
+    images, y, _ = data.load("digits")
+    config, how = RECIPES["digits"]
+    state = TrainState(DDPM(config).to(where), replace(how, steps=3))
     began = time.perf_counter()
     losses = [progress.loss for progress in train(state, data.normalise(images), y)]
     print(f"three training steps: {time.perf_counter() - began:.1f} s, losses " + ", ".join(f"{value:.3f}" for value in losses))

@@ -2,6 +2,8 @@
 
 Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε and the dropped labels are functions of
 (seed, step).  So a run that was stopped and resumed is the run that was never stopped, bit for bit on a CPU.
+
+[1] Esser et al. Scaling Rectified Flow Transformers for High-Resolution Image Synthesis. arXiv:2403.03206, section 3.1
 """
 
 import math
@@ -20,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from .ddpm import DDPM, DDPMConfig, drop_labels, loss
 from .files import read, write
 from .schedules import Schedule
+from .unet import UNetConfig
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,24 @@ class TrainConfig:
     warmup: int = 100                                           # steps from 0 to lr; then half a cosine down to 0
     clip_grad: float = 1.0                                      # largest norm of the gradient
     ema: float = 0.999                                          # decay of the averaged weights that we sample from
+    times: str = "uniform"                                      # how t is drawn: uniform, as in DDPM, or logit-normal [1], more in the middle
     seed: int = 0
 
     def __post_init__(self):
         for name in ("steps", "seconds", "batch", "lr", "warmup", "clip_grad"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
+        if self.times not in ("uniform", "logit-normal"):
+            raise ValueError(f"times is {self.times!r}; choose uniform or logit-normal")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in 0 … 1, without 1")
 
+
+RECIPES = {                                                     # what each data set is trained with, unless told otherwise
+    "digits": (
+        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
+        TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
+}
 
 CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps; all of them are in the warm-up
 
@@ -128,8 +140,10 @@ def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig)
     position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
     index = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
     generator = _generator(config.seed, 1, step)
-    strata = torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)
-    t = (strata * (T / config.batch)).long().clamp(max=T - 1) + 1               # uniform on 1 … T, and evenly spread within a batch
+    u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
+    if config.times == "logit-normal":
+        u = torch.special.ndtri(u).sigmoid()                    # sigmoid of N(0, 1)
+    t = (u * T).long().clamp(0, T - 1) + 1
     eps = torch.randn(config.batch, *shape, generator=generator)
     return index, t, eps, torch.rand(config.batch, generator=generator)
 

@@ -91,7 +91,7 @@ BAD = [
     ("s below 0", lambda: ddim_step(S, X, EPS, 3, -1), ValueError, "-1.*0.*10"),
     ("times that go down and up", lambda: sample(lambda x, t: x, S, X, times=[10, 3, 5]), ValueError, r"\[10, 3, 5\]"),
     ("times that stand still", lambda: sample(lambda x, t: x, S, X, times=[10, 5, 5, 0]), ValueError, r"\[10, 5, 5, 0\]"),
-    ("times outside 0 … T", lambda: sample(lambda x, t: x, S, X, times=[11, 0]), ValueError, r"10.*\[11, 0\]"),
+    ("times outside 0 … T", lambda: sample(lambda x, t: x, S, X, times=[11, 0]), ValueError, "11.*0 … 10"),
     ("no times", lambda: sample(lambda x, t: x, S, X, times=[]), ValueError, r"\[\]"),
     ("times that are no integers", lambda: sample(lambda x, t: x, S, X, times=[9.9, 5.5, 0.0]), TypeError, "9.9.*integer"),
     ("steps and times", lambda: sample(lambda x, t: x, S, X, steps=2, times=[10, 0]), ValueError, "steps.*times.*not both"),

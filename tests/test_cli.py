@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -22,7 +23,8 @@ COMMANDS = ["train", "sample", "evaluate", "doctor"]
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     """The real commands with a network of a few thousand parameters; and the signal handler that they set is taken back."""
-    monkeypatch.setattr(cli, "DDPMConfig", partial(DDPMConfig, unet=SMALL))
+    config, how = cli.RECIPES["digits"]
+    monkeypatch.setitem(cli.RECIPES, "digits", (replace(config, unet=SMALL), how))
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

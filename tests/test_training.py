@@ -185,6 +185,17 @@ def test_times_are_spread_evenly_within_a_batch():
         assert sorted(((t - 1) * 8 // 1000).tolist()) == list(range(8))
 
 
+def test_logit_normal_times_are_the_sigmoid_of_a_normal():
+    """Esser et al. (2403.03206) section 3.1: P(t/T ≤ sigmoid(z)) = Φ(z); drawn evenly, so that a batch hits it to 1/B and a bin of t."""
+    t = draw(0, 10, 1000, (1,), replace(RUN, batch=1000, times="logit-normal"))[1].double() / 1000
+    for z in (-2.0, -1.0, 0.0, 0.5, 1.5):
+        share = (t <= 1 / (1 + math.exp(-z))).double().mean().item()
+        assert abs(share - 0.5 * (1 + math.erf(z / math.sqrt(2)))) < 0.003
+    assert t.min() > 0 and t.max() <= 1
+    with pytest.raises(ValueError, match=r"(?s)normal.*uniform or logit-normal"):
+        replace(RUN, times="normal")
+
+
 def test_the_noise_and_the_dropping_numbers_are_what_they_claim():
     """ε ~ N(0, I) and u ~ U[0, 1), within 5 standard errors, and unrelated from step to step."""
     draws = [draw(step, 10, 16, (5,), RUN) for step in range(500)]
