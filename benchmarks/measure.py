@@ -127,7 +127,7 @@ def side_by_side(args, what: str, steps: int):
 def bf16_is_native() -> bool:
     if WHERE.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any("bf16" in name and has is True for name, has in torch.cpu.get_capabilities().items())
+    return any("bf16" in name and has is True for name, has in getattr(torch.cpu, "get_capabilities", dict)().items())
 
 
 def overhead(args):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from . import data
+from . import data, metrics
 from .ddpm import DDPM
 from .training import RECIPES, TrainState, device, resume, save, train
 
@@ -89,8 +89,12 @@ def _train(args) -> None:
     size = sum(p.numel() for p in state.model.net.parameters())
     print(f"{len(images):,} images of {name}, {size:,} parameters, on {state.model.device}; results go to {folder}", flush=True)
 
+    if args.per_class:
+        metrics.per_class(y, args.per_class)                    # complains now, and not after a minute
+
     # Train, with a bar; whatever happens, what was done is kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = []                                                   # Ctrl-C and SIGTERM wait until the step in progress is done
+    before = {s: signal.signal(s, lambda number, frame: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
     checkpoint, first, began = folder / "checkpoint.safetensors", state.step, time.perf_counter()
     saved = began
     try:
@@ -100,14 +104,18 @@ def _train(args) -> None:
                 bar.total = progress.steps
                 bar.set_postfix_str(f"loss {progress.loss:.3f}, {(progress.step - first) * state.config.batch / (now - began):,.0f} images/s", refresh=False)
                 bar.update()
+                if stop:
+                    break
                 if now - saved > CHECKPOINT_SECONDS:
                     save(state, checkpoint)
                     saved = now
-    except KeyboardInterrupt:
-        save(state, checkpoint)
-        sys.exit(f"\nstopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     seconds = time.perf_counter() - began
     save(state, checkpoint)
+    if stop:
+        sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
     figures = {"steps": state.step, "seconds": round(seconds, 1), "images_per_second": round((state.step - first) * state.config.batch / seconds)}
     print(f"trained to step {state.step:,} in {seconds:.1f} s, {figures['images_per_second']:,} images/s", flush=True)
 
@@ -148,21 +156,20 @@ def _pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, .
 
     K, steps = len(classes), min(50, model.schedule.T)
     samples = model.sample(10 * K, torch.arange(K).repeat(10), "ddim", steps, scale=2.0)
-    walk = list(model.trajectory(1, 3, "ddpm", min(100, model.schedule.T), scale=2.0, seed=1))
+    walk = list(model.trajectory(K, torch.arange(K), "ddpm", min(100, model.schedule.T), scale=2.0, seed=1))
     figures = {
         "samples": plots.grid(samples, K, classes, f"{name}: guided samples, DDIM, {steps} steps, scale 2"),
-        "film_strip": plots.film_strip(walk, title=f"from noise to a {classes[3]}: DDPM, {len(walk) - 1} steps, scale 2"),
+        "film_strip": plots.film_strip(walk, image=3, title=f"from noise to a {classes[3]}: DDPM, {len(walk) - 1} steps, scale 2"),
         "loss": plots.loss_curve(losses, max(1, len(losses) // 50), f"training on {name}"),
     }
     for what, figure in figures.items():
         figure.savefig(folder / f"{what}.png", dpi=150)
-    return {what.replace("_", " "): folder / f"{what}.png" for what in figures}
+    written = {what.replace("_", " "): folder / f"{what}.png" for what in figures}
+    return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=K)}
 
 
 def _measure(model: DDPM, name: str, per_class: int, scales: list[float], seed: int) -> dict[str, float]:
     """Print and return what samples get, beside what real images get."""
-    from . import metrics
-
     train_set, test_set = data.load(name), data.load(name, "test")
     x, x_test = (data.normalise(d.images).to(model.device) for d in (train_set, test_set))
     print("training the judge: a small classifier, on the train split only …", flush=True)

@@ -2,6 +2,7 @@
 
 [1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239
 [2] Ho, Salimans. Classifier-Free Diffusion Guidance. arXiv:2207.12598
+[3] Song, Meng, Ermon. Denoising Diffusion Implicit Models. arXiv:2010.02502
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from .files import read, write
 from .forward import PREDICTIONS, Denoiser, denoiser, q_sample, target
 from .guidance import classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
-from .schedules import Schedule, by_name
+from .schedules import Schedule, by_name, integer
 from .unet import UNet, UNetConfig
 
 
@@ -26,7 +27,7 @@ def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor,
     The caller draws t (B,), eps and the dropped labels, so that one batch or four micro-batches are the same run.
     """
     x_t = q_sample(schedule, x_0, eps, t)
-    times = t.to(x_t.device, non_blocking=True)
+    times = t.to(x_t.device, non_blocking=x_t.is_cuda)
     out = net(x_t, times) if y is None else net(x_t, times, y)
     return (out.float() - target(schedule, x_0, eps, t, predict)).square().flatten(1).mean(1)
 
@@ -62,9 +63,7 @@ class DDPMConfig:
         if (self.unet.channels, self.unet.num_classes) != (self.channels, self.num_classes):
             raise ValueError(f"the U-Net is for {self.unet.channels} channels and {self.unet.num_classes} classes, "
                              f"the model for {self.channels} and {self.num_classes}")
-        if self.image_size < 1 or self.image_size % 2 ** (len(self.unet.mults) - 1):
-            raise ValueError(f"image_size is {self.image_size}; with {len(self.unet.mults)} levels it must be a positive multiple "
-                             f"of {2 ** (len(self.unet.mults) - 1)}")
+        integer(self.image_size, "image_size")
 
 
 class DDPM(nn.Module):
@@ -77,6 +76,9 @@ class DDPM(nn.Module):
         super().__init__()
         self.schedule = by_name(config.schedule, config.timesteps) if schedule is None else schedule
         self.config = config if schedule is None else replace(config, schedule="custom", timesteps=schedule.T)
+        least = 2 ** (len(config.unet.mults) - 1)
+        if net is None and config.image_size % least:
+            raise ValueError(f"image_size is {config.image_size}; the U-Net's {len(config.unet.mults)} levels need a multiple of {least}")
         self.net = UNet(config.unet) if net is None else net
 
     @property
@@ -107,6 +109,8 @@ class DDPM(nn.Module):
 
     def denoiser(self, y: Tensor | None = None, scale: float = 1.0, clip: bool | None = None) -> Denoiser:
         """This model as a function of (x_t, t): with labels y (B,), guided by `scale`, clipped unless told otherwise."""
+        if y is None and scale not in (0, 1):
+            raise ValueError(f"scale is {scale}, but there are no labels to be guided by: pass y")
         make = partial(denoiser, self.net, self.schedule, predict=self.config.predict)
         if y is None:
             eps = make()
@@ -115,7 +119,7 @@ class DDPM(nn.Module):
         return clipped(eps, self.schedule) if self._clip(clip) else eps
 
     def sample(self, n: int, y: int | Tensor | None = None, sampler: str = "ddpm", steps: int | None = None, eta: float = 0.0,
-               scale: float = 1.0, seed: int = 0, clip: bool | None = None, first: int = 0, batch: int = 250) -> Tensor:
+               scale: float = 1.0, seed: int = 0, clip: bool | None = None, variance: str = "small", first: int = 0, batch: int = 250) -> Tensor:
         """Images number first … first+n-1 of this seed, (n, C, H, W) in [-1, 1].
 
         Image i is a function of (seed, i, y_i) and of nothing else: `batch` only bounds the memory.
@@ -126,29 +130,30 @@ class DDPM(nn.Module):
         images = []
         for i in range(0, n, batch):
             part = slice(i, min(i + batch, n))
-            walk = self._walk(range(first + part.start, first + part.stop), None if y is None else y[part], sampler, steps, eta, scale, seed, clip)
+            walk = self._walk(range(first + part.start, first + part.stop), None if y is None else y[part], sampler, steps, eta, scale, seed, clip, variance)
             images.append(final(walk))
-        images = torch.cat(images)
-        return images.clamp(-1, 1) if self._clip(clip) else images
+        return torch.cat(images).clamp(-1, 1)
 
     def trajectory(self, n: int, y: int | Tensor | None = None, sampler: str = "ddpm", steps: int | None = None, eta: float = 0.0,
-                   scale: float = 1.0, seed: int = 0, clip: bool | None = None) -> Iterator[State]:
+                   scale: float = 1.0, seed: int = 0, clip: bool | None = None, variance: str = "small") -> Iterator[State]:
         """The same walk as `sample`, state by state: `final(trajectory(…))` is what `sample` returns, but for its last clamp."""
-        return self._walk(range(n), self._labels(n, y), sampler, steps, eta, scale, seed, clip)
+        return self._walk(range(n), self._labels(n, y), sampler, steps, eta, scale, seed, clip, variance)
 
     def interpolate(self, a: Tensor, b: Tensor, n: int = 9, y: int | Tensor | None = None, sampler: str = "ddim", steps: int | None = None,
                     t: int | None = None, seed: int = 0) -> Tensor:
         """n images from a (C, H, W) to b, (n, C, H, W).
 
-        ddim: invert both to x_T, walk along the arc between them, and come back ([2010.02502] section 5.3), in `steps` steps each way.
-        ddpm: noise both to time t with the same ε, mix linearly, and denoise with the same z ([1] Figure 8); default t = T/2.
+        ddim: invert both to x_T, walk along the arc between them, and come back ([3] section 5.3), in `steps` steps each way.
+        ddpm: noise both to time t (default T/2), mix linearly, and denoise every mixture with the same z ([1] Figure 8).  Both get the
+        same ε, where the paper draws two: so the mixture keeps its variance.
         """
+        if (t if _sampler(sampler) == "ddim" else steps) is not None:
+            raise ValueError("steps belongs to sampler='ddim' (steps each way), t to sampler='ddpm' (how far to noise, and every step back)")
         both, weight, y = self._images(torch.stack([a, b])), torch.linspace(0, 1, n), self._labels(n, y)
         if sampler == "ddim":
             ends = final(invert(self.denoiser(None if y is None else y[[0, -1]], clip=False), self.schedule, both, steps))
             x_T = slerp(ends[0], ends[1], weight)
             return final(sample(self.denoiser(y, clip=False), self.schedule, x_T, ddim_step, steps)).clamp(-1, 1)
-        _sampler(sampler)
         t = (self.schedule.T + 1) // 2 if t is None else t
         same = seeded_noise(seed, [0], self.shape)
         x_t, _ = self.add_noise(both, t, same(t).to(both).expand_as(both))
@@ -156,17 +161,15 @@ class DDPM(nn.Module):
         walk = sample(self.denoiser(y), self.schedule, mixed, ddpm_step, times=range(t, -1, -1), noise=lambda t: same(t).expand(n, -1, -1, -1))
         return final(walk).clamp(-1, 1)
 
-    def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip):
+    def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip, variance):
         if sampler == "ddpm" and eta:
             raise ValueError("eta belongs to sampler='ddim'; DDPM's own noise is eta = 1")
-        if y is None and scale not in (0, 1):
-            raise ValueError(f"scale is {scale}, but there are no labels to be guided by: pass y")
         timesteps(self.schedule.T, steps)                       # complains before anything is drawn
         if not 0 <= eta <= 1:
             raise ValueError(f"eta is {eta}; it must lie in 0 (deterministic) … 1 (as noisy as DDPM)")
         noise = seeded_noise(seed, indices, self.shape)
         x_T = noise(self.schedule.T).to(self.device)
-        step = {"ddpm": ddpm_step, "ddim": partial(ddim_step, eta=eta)}[_sampler(sampler)]
+        step = {"ddpm": partial(ddpm_step, variance=variance), "ddim": partial(ddim_step, eta=eta)}[_sampler(sampler)]
         return sample(self.denoiser(y, scale, clip), self.schedule, x_T, step, steps, noise=noise if sampler == "ddpm" or eta else None)
 
     # Checks.
@@ -180,6 +183,8 @@ class DDPM(nn.Module):
                              "in [-1, 1]: see data.normalise")
         if not x_0.is_cuda and not x_0.isfinite().all():
             raise ValueError("the images hold NaN or infinity")
+        if not x_0.is_cuda and len(x_0) and (most := x_0.abs().max().item()) > 1.5:
+            raise ValueError(f"the images reach ±{most:.3g}; this model takes [-1, 1]: see data.normalise")
         return x_0.to(self.device)
 
     def _labels(self, n, y):
@@ -215,11 +220,16 @@ class DDPM(nn.Module):
             raise ValueError(f"{path} holds the weights of your own network {header['net']}: build it, and pass it as net=…")
         schedule = Schedule(tensors.pop("alpha_bar")) if "alpha_bar" in tensors else None
         model = cls(DDPMConfig(**header["config"]), net, schedule)
-        try:
-            model.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items()})
-        except RuntimeError as error:
-            raise ValueError(f"the weights in {path} do not fit this network: {error}") from None
+        load_weights(model.net, {k.removeprefix("net."): v for k, v in tensors.items()}, path)
         return model.eval()
+
+
+def load_weights(net: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Put weights that came from a file into a network; if they do not fit, say so."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit this network: {error}") from None
 
 
 def _sampler(name: str) -> str:

@@ -59,7 +59,7 @@ class Mixture:
         def log_q(x_t: Tensor, t: int | Tensor) -> Tensor:
             log_p, _ = self._components(schedule, x_t, t)
             of_class = self._of_class(y, x_t)
-            prior = (of_class + self.weights.log().to(x_t)).logsumexp(1)
+            prior = (of_class + _placed(self.weights.log(), x_t)).logsumexp(1)
             return (log_p + of_class).logsumexp(1) - prior
 
         return log_q
@@ -76,11 +76,11 @@ class Mixture:
         """log w_k N(x_t; √ᾱ μ_k, ᾱ Σ_k + (1-ᾱ) I), (B, K), and each component's score, (B, K, D)."""
         if x_t.ndim != 2 or x_t.shape[1] != self.means.shape[1]:
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this mixture lives in (B, {self.means.shape[1]})")
-        means, axes = self.means.to(x_t), self.axes.to(x_t)
-        alpha_bar = schedule.at(t).view(-1, 1, 1)
-        var = (alpha_bar * self.var.to(alpha_bar) + (1 - alpha_bar)).to(x_t)    # (B or 1, K, D), on the principal axes
+        means, axes, log_w = (_placed(c, x_t) for c in (self.means, self.axes, self.weights.log()))
+        alpha_bar = schedule.at(t).cpu().view(-1, 1, 1)
+        var = _placed(alpha_bar * self.var + (1 - alpha_bar), x_t)              # (B or 1, K, D), on the principal axes
         d = torch.einsum("bkd,kde->bke", x_t[:, None] - schedule.signal(t, x_t)[..., None] * means, axes)
-        log_p = self.weights.log().to(x_t) - 0.5 * (d**2 / var + (2 * math.pi * var).log()).sum(-1)
+        log_p = log_w - 0.5 * (d**2 / var + (2 * math.pi * var).log()).sum(-1)
         return log_p, -torch.einsum("bke,kde->bkd", d / var, axes)
 
     def _of_class(self, y, x_t):
@@ -90,7 +90,11 @@ class Mixture:
         belongs = self.labels == torch.as_tensor(y).cpu().view(-1, 1)
         if not belongs.any(1).all():
             raise ValueError(f"y is {y}; this mixture has the classes {sorted(set(self.labels.tolist()))}")
-        return torch.where(belongs, 0.0, -math.inf).to(x_t)
+        return _placed(torch.where(belongs, 0.0, -math.inf), x_t)
+
+
+def _placed(c: Tensor, x: Tensor) -> Tensor:
+    return c.to(x.dtype).to(x.device)                           # type first: Apple GPUs have no float64
 
 
 def dataset_denoiser(data: Tensor, schedule: Schedule) -> Denoiser:
@@ -98,15 +102,15 @@ def dataset_denoiser(data: Tensor, schedule: Schedule) -> Denoiser:
 
     weight_i ∝ exp(-‖x_t - √ᾱ_t x_i‖² / 2(1-ᾱ_t)).  It samples the training set itself: generalising is what a network does *wrong*.
     """
-    flat = data.flatten(1).double()                                             # (N, d)
+    flat = data.flatten(1).cpu().double()                                       # (N, d)
     half_norm = flat.square().sum(1) / 2
 
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
-        alpha_bar = schedule.at(t).view(-1, 1)
-        x = x_t.flatten(1).to(flat)
+        alpha_bar = schedule.at(t).cpu().view(-1, 1)
+        x = x_t.flatten(1).cpu().double()
         logits = (alpha_bar.sqrt() * (x @ flat.T) - alpha_bar * half_norm) / (1 - alpha_bar)    # ‖x_t‖² cancels in the softmax
         x_0 = logits.softmax(1) @ flat
-        return eps_from_x0(schedule, x_t, x_0.view_as(x_t).to(x_t), t)
+        return eps_from_x0(schedule, x_t, x_0.view(x_t.shape).to(x_t.dtype).to(x_t.device), t)
 
     return eps
 

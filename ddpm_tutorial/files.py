@@ -16,7 +16,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, metadata={"ddpm_tutorial": kind, "header": json.dumps(header)})
-        with open(beside, "rb") as file:
+        with open(beside, "r+b") as file:                       # Windows flushes writable files only
             os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
@@ -32,7 +32,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
-            tensors = {k: file.get_tensor(k) for k in file.keys()}
+            tensors = {k: file.get_tensor(k).clone() for k in file.keys()}      # copies: Windows replaces no file that is still mapped
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is no whole safetensors file ({error}): it was cut short, or is something else") from None
     if meta.get("ddpm_tutorial") != kind:

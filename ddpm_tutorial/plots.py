@@ -102,7 +102,7 @@ def gif(frames: Sequence[Tensor], path: str | Path, columns: int = 10, enlarge: 
     from torchvision.utils import make_grid
 
     def picture(x):
-        tiles = make_grid(denormalise(x), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+        tiles = make_grid(denormalise(x.cpu()), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
         return Image.fromarray(tiles.permute(1, 2, 0).numpy())
 
     first, *rest = [picture(x) for x in frames]

@@ -114,10 +114,10 @@ def final(states: Iterable[State]) -> Tensor:
 
 
 def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noise:
-    """noise(t) → z (len(indices), *shape), float32 on the CPU.  Image i draws from its own stream, a function of (seed, i):
+    """noise(t) → the next z (len(indices), *shape), float32 on the CPU, whatever t is: make a new one for every walk.
 
-    it comes out the same alone or in a batch of a thousand, on a CPU or a GPU.  (A torch CPU generator keeps 32 bits of its
-    seed, so that two streams in 10,000 may coincide; numpy's Philox takes the pair as its key.)
+    Image i draws from its own stream, keyed by (seed, i), so it comes out the same alone or in a batch of a thousand, on a CPU or
+    a GPU.  (A torch CPU generator keeps 32 bits of its seed, so that two streams in 10,000 may coincide; numpy's Philox takes the pair.)
     """
     indices = list(indices)
     if seed < 0 or min(indices, default=0) < 0:

@@ -88,7 +88,7 @@ def like(c: Tensor, x: Tensor) -> Tensor:
     """Round float64 coefficients once to x's type, and shape them to multiply x:   () or (B,)  →  (1 or B, 1, …, 1)."""
     if c.ndim == 1 and len(c) not in (1, len(x)):
         raise ValueError(f"there are {len(c)} times for a batch of {len(x)}: give one int, or a tensor with one time per image")
-    c = c.to(x.dtype).to(x.device, non_blocking=True)           # type first: Apple GPUs have no float64
+    c = c.to(x.dtype).to(x.device, non_blocking=x.is_cuda)      # type first: Apple GPUs have no float64; and nothing makes a CUDA GPU wait
     return c.view(-1, *[1] * (x.ndim - 1))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .ddpm import DDPM, DDPMConfig, drop_labels, loss
+from .ddpm import DDPM, DDPMConfig, drop_labels, load_weights, loss
 from .files import read, write
 from .schedules import Schedule
 from .unet import UNetConfig
@@ -51,7 +51,7 @@ class TrainConfig:
 
 RECIPES = {                                                     # what each data set is trained with, unless told otherwise
     "digits": (
-        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
+        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", clip=False, num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
         TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
 }
 
@@ -95,9 +95,14 @@ class Progress(NamedTuple):
 
 
 def train(state: TrainState, x_0: Tensor, y: Tensor | None = None) -> Iterator[Progress]:
-    """Train on images x_0 (N, C, H, W) in [-1, 1] with labels y (N,), from state.step on.  Breaking off between steps loses nothing."""
-    x_0 = state.model._images(x_0)
-    y = state.model._labels(len(x_0), y)
+    """Train on images x_0 (N, C, H, W) in [-1, 1] with labels y (N,), from state.step on.
+
+    A generator: it takes a step when you ask for the next Progress, so loop over it.  Breaking off between steps loses nothing.
+    """
+    return _steps(state, state.model._images(x_0), state.model._labels(len(x_0), y))
+
+
+def _steps(state, x_0, y):
     net, began = state.model.net, None
     while state.config.steps is None or state.step < state.config.steps:
         step, config = state.step, state.config
@@ -107,7 +112,7 @@ def train(state: TrainState, x_0: Tensor, y: Tensor | None = None) -> Iterator[P
         index, t, eps, dropped = draw(step, len(x_0), state.model.schedule.T, x_0.shape[1:], config)
         labels = None if y is None else drop_labels(y[index], (dropped < state.model.config.p_uncond).to(y.device), state.model.config.num_classes)
 
-        # Algorithm 1.
+        # Algorithm 1, but for how t may be drawn.
         per_image = loss(net, state.model.schedule, x_0[index], eps.to(x_0), t, labels, state.model.config.predict)
         value = per_image.mean()
         state.optimizer.zero_grad()
@@ -186,8 +191,8 @@ def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module |
     schedule = Schedule(tensors["alpha_bar"]) if "alpha_bar" in tensors else None
     model = DDPM(DDPMConfig(**header["model"]), net, schedule).to(where)
     state = TrainState(model, TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
-    state.model.net.load_state_dict(_part(tensors, "net."))
-    state.ema.load_state_dict(_part(tensors, "ema."))
+    load_weights(state.model.net, _part(tensors, "net."), path)
+    load_weights(state.ema, _part(tensors, "ema."), path)
     parameters, moments = list(model.net.parameters()), {}
     for key, value in _part(tensors, "optimizer.").items():
         i, name = key.split(".", 1)

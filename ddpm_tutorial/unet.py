@@ -92,7 +92,8 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         self._check(x_t, t, y)
-        emb = self.time(timestep_embedding(t.to(x_t.device) - 1, self.config.base).to(x_t.dtype))      # Ho's network counts from 0    (B, 4·base)
+        t = t.to(x_t.device)
+        emb = self.time(timestep_embedding(t - 1, self.config.base).to(x_t.dtype))      # Ho's network counts from 0    (B, 4·base)
         if self.label is not None:
             emb = emb + self.label(torch.full_like(t, self.config.num_classes) if y is None else y.to(x_t.device))
         emb = F.silu(emb)                                       # once, here, instead of in every block
@@ -221,7 +222,8 @@ class MLP(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         _check_inputs(x_t, t, y, self.num_classes)
-        emb = self.time(timestep_embedding(t.to(x_t.device) - 1, self.width).to(x_t.dtype))
+        t = t.to(x_t.device)
+        emb = self.time(timestep_embedding(t - 1, self.width).to(x_t.dtype))
         if self.label is not None:
             emb = emb + self.label(torch.full_like(t, self.num_classes) if y is None else y.to(x_t.device))
         h = self.first(x_t)                                     # (B, width)

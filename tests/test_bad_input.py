@@ -156,7 +156,7 @@ BAD = [
 
     # Sizes.
     ("an image that cannot be halved", lambda: UNet(UNET)(torch.zeros(4, 1, 4, 5), T4), ValueError, "4×5.*multiples of 2"),
-    ("a model of such images", lambda: PLAIN(image_size=7), ValueError, "7.*multiple of 2"),
+    ("a model of such images", lambda: DDPM(PLAIN(image_size=7)), ValueError, "7.*multiple of 2"),
     ("a U-Net for other channels", lambda: PLAIN(channels=3), ValueError, "1 channels.*3"),
     ("base no multiple of groups", lambda: UNetConfig(base=12, groups=8), ValueError, "12.*8"),
     ("attention at a level that is not there", lambda: UNetConfig(mults=(1, 2), attention=(2,)), ValueError, r"\(2,\).*0 … 1"),

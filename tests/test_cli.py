@@ -10,6 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
+
+from torch.optim.swa_utils import AveragedModel
 
 import ddpm_tutorial.__main__ as cli
 from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, metrics, resume, save, train
@@ -97,18 +100,27 @@ def test_resume_goes_on_in_the_same_folder(tmp_path, no_pictures):
     assert state.step == 5 and len(state.losses) == 5 and "model.safetensors" in contents(tmp_path)
 
 
-def test_ctrl_c_saves_before_it_leaves_and_says_how_to_go_on(tmp_path, monkeypatch):
-    """The step in progress is lost, and no more; SIGTERM takes the same way."""
-    def stopped(state, *args):
-        for progress in train(state, *args):
-            yield progress
-            if progress.step == 2:
-                signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(number, tmp_path, monkeypatch):
+    """The signal comes in the middle of a step; nothing is lost or torn: the run that goes on is the run that was never stopped."""
+    monkeypatch.setattr(cli, "_pictures", lambda *args: {})
+    cli.main([*TRAIN, "--out", str(tmp_path / "whole")])
 
-    monkeypatch.setattr(cli, "train", stopped)
+    update = AveragedModel.update_parameters
+
+    def interrupted(self, net):
+        if self.n_averaged == 1:                                # in the second step, after the optimizer and before the average
+            signal.raise_signal(number)
+        update(self, net)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", interrupted)
     with pytest.raises(SystemExit, match=r"step 2.*--resume .*run"):
         cli.main([*TRAIN, "--out", str(tmp_path / "run")])
     assert resume(tmp_path / "run" / "checkpoint.safetensors").step == 2
+    monkeypatch.setattr(AveragedModel, "update_parameters", update)
+    cli.main(["train", "--resume", str(tmp_path / "run"), "--per-class", "0"])
+    whole, run = (DDPM.load(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "run"))
+    assert all(torch.equal(whole[k], run[k]) for k in whole)
 
 
 def test_sample_writes_a_picture_and_never_over_another(weights, tmp_path, capsys):
