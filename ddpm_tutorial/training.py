@@ -51,7 +51,7 @@ class TrainConfig:
 
 RECIPES = {                                                     # what each data set is trained with, unless told otherwise
     "digits": (
-        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", clip=False, num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
+        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
         TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
 }
 
@@ -147,7 +147,7 @@ def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig)
     generator = _generator(config.seed, 1, step)
     u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
     if config.times == "logit-normal":
-        u = torch.special.ndtri(u).sigmoid()                    # sigmoid of N(0, 1)
+        u = (1.2 * torch.special.ndtri(u)).sigmoid()            # sigmoid of N(0, 1.2²)
     t = (u * T).long().clamp(0, T - 1) + 1
     eps = torch.randn(config.batch, *shape, generator=generator)
     return index, t, eps, torch.rand(config.batch, generator=generator)
