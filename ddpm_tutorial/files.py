@@ -18,6 +18,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside, metadata={"ddpm_tutorial": kind, "header": json.dumps(header)})
         with open(beside, "r+b") as file:                       # Windows flushes writable files only
             os.fsync(file.fileno())
+        os.chmod(beside, 0o644)                                 # safetensors writes for the owner alone; a class shares its models
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
