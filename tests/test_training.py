@@ -186,7 +186,10 @@ def test_times_are_spread_evenly_within_a_batch():
 
 
 def test_logit_normal_times_are_the_sigmoid_of_a_normal():
-    """Esser et al. (2403.03206) section 3.1, with standard deviation 1.2: P(t/T ≤ sigmoid(1.2 z)) = Φ(z); drawn evenly, so that a batch hits it to 1/B and a bin of t."""
+    """Esser et al. (2403.03206) section 3.1, with standard deviation 1.2: P(t/T ≤ sigmoid(1.2 z)) = Φ(z).
+
+    Drawn evenly, so that one batch hits it to 1/B and a bin of t.
+    """
     t = draw(0, 10, 1000, (1,), replace(RUN, batch=1000, times="logit-normal"))[1].double() / 1000
     for z in (-2.0, -1.0, 0.0, 0.5, 1.5):
         share = (t <= 1 / (1 + math.exp(-1.2 * z))).double().mean().item()
