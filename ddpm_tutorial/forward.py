@@ -104,8 +104,11 @@ def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict
 
 @contextmanager
 def evaluating(net: Callable):
-    """Eval mode inside the block; afterwards every module is in the mode it was in (dropout must not run while sampling)."""
-    training = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) else []
+    """Eval mode inside the block for a network in training; afterwards every module is in the mode it was in.
+
+    (Dropout must not run while sampling.)
+    """
+    training = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) and net.training else []
     try:
         for module in training:
             module.training = False

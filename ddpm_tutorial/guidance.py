@@ -17,7 +17,8 @@ from .schedules import Schedule
 def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     """[2] eq. 6 with scale = 1 + w:  ε̂ = ε_∅ + scale·(ε_y - ε_∅).   0 unconditional, 1 conditional, > 1 guided.
 
-    Scale 0 or 1 gives back the one denoiser and costs one network call a step; every other scale costs two, or one of a doubled batch.
+    Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale costs two, or one of a doubled batch
+    where both are the same network: up to 64 images that is faster, even on two CPU cores, and beyond it is all the same.
     """
     if scale in (0, 1):
         return cond if scale == 1 else uncond

@@ -63,9 +63,7 @@ class Schedule:
     def at(self, t: int | Tensor) -> Tensor:
         """ᾱ_t in float64: () for an int, (B,) for a (B,) integer tensor.  0 ≤ t ≤ T, else ValueError."""
         if not isinstance(t, Tensor):
-            if isinstance(t, bool) or not hasattr(t, "__index__"):
-                raise TypeError(f"t is {t!r}; a time is an integer from 0 (the data) to T = {self.T} (noise)")
-            t = torch.tensor(t.__index__())
+            return self.alpha_bar[integer(t, "t", 0, self.T)]
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool or t.ndim > 1:
             raise TypeError(f"t is a {t.dtype} tensor of shape {tuple(t.shape)}; it must hold integers, of shape () or (B,)")
         if t.is_cuda:                                           # unchecked: looking at the values would make the GPU wait
