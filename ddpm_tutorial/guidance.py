@@ -13,19 +13,24 @@ from torch import Tensor
 from .forward import Denoiser, NetDenoiser, eps_from_x0, x0_from_eps
 from .schedules import Schedule
 
+DOUBLE_UP_TO = 64   # images: on two CPU cores a doubled batch takes 0.6 of the time of two calls at 4, 0.75 at 16, 1.0 at 64, 1.05 at 250
+
 
 def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     """[2] eq. 6 with scale = 1 + w:  ε̂ = ε_∅ + scale·(ε_y - ε_∅).   0 unconditional, 1 conditional, > 1 guided.
 
-    Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale costs two, or one of a doubled batch
-    where both are the same network: up to 64 images that is faster, even on two CPU cores, and beyond it is all the same.
+    Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale costs two, or, where both are the same
+    network and that is faster, one of a doubled batch.
     """
     if scale in (0, 1):
         return cond if scale == 1 else uncond
-    both = _doubled(cond, uncond) if _one_network(cond, uncond) else lambda x_t, t: (cond(x_t, t), uncond(x_t, t))
+    doubled = _doubled(cond, uncond) if _one_network(cond, uncond) else None
 
     def guided(x_t: Tensor, t: int | Tensor) -> Tensor:
-        eps_cond, eps_uncond = both(x_t, t)
+        if doubled and (x_t.is_cuda or len(x_t) <= DOUBLE_UP_TO):
+            eps_cond, eps_uncond = doubled(x_t, t)
+        else:
+            eps_cond, eps_uncond = cond(x_t, t), uncond(x_t, t)
         return torch.lerp(eps_uncond, eps_cond, scale)
 
     return guided
