@@ -124,8 +124,7 @@ class DDPM(nn.Module):
 
         Image i is a function of (seed, i, y_i) and of nothing else: `batch` only bounds the memory.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or min(n, batch) < 1 or first < 0:
-            raise ValueError(f"n is {n}, batch is {batch}, first is {first}; they must be integers ≥ 1, ≥ 1 and ≥ 0")
+        n, batch, first = integer(n, "n"), integer(batch, "batch"), integer(first, "first", least=0)
         y = self._labels(n, y)
         images = []
         for i in range(0, n, batch):

@@ -1,7 +1,7 @@
 """Numbers about samples, each with the number that real images get.
 
 [1] Heusel et al. GANs Trained by a Two Time-Scale Update Rule. arXiv:1706.08500 (the Fréchet distance)
-[2] Vasershtein distance between Gaussians: Dowson, Landau. The Fréchet distance between multivariate normal distributions, 1982.
+[2] Dowson, Landau. The Fréchet Distance between Multivariate Normal Distributions. Journal of Multivariate Analysis 12, 1982
 
 The features are our own small classifier's, so the distance here is no "FID" and compares only with others on this page.
 """

@@ -164,7 +164,7 @@ BAD = [
     ("no classes", lambda: UNetConfig(num_classes=0), ValueError, "num_classes.*0"),
     ("a probability above 1", lambda: PLAIN(p_uncond=1.5), ValueError, "1.5.*0 … 1"),
     ("no samples", lambda: model().sample(0), ValueError, "n is 0.*≥ 1"),
-    ("half a sample", lambda: model().sample(1.5), ValueError, "n is 1.5.*integer"),
+    ("half a sample", lambda: model().sample(1.5), TypeError, "n is 1.5.*integer"),
     ("no steps to train", lambda: TrainConfig(steps=0), ValueError, "steps=0|steps.*positive"),
     ("a negative learning rate", lambda: TrainConfig(lr=-1.0), ValueError, "lr.*-1.0.*positive"),
     ("ema = 1", lambda: TrainConfig(ema=1.0), ValueError, "ema.*1.0.*0 … 1"),
