@@ -1,12 +1,25 @@
 """Data sets as arrays: uint8 in memory, [-1, 1] at the model's door.
 
 [1] Alpaydin, Kaynak. Optical Recognition of Handwritten Digits, UCI 1998: 1,797 digits, 8×8, 17 grey levels; part of scikit-learn.
+[2] LeCun, Cortes, Burges. The MNIST database of handwritten digits, 1998: 60,000 + 10,000 digits, 28×28.
+[3] Xiao, Rasul, Vollgraf. Fashion-MNIST. arXiv:1708.07747: the same numbers and sizes, clothes.
+[4] Krizhevsky. Learning Multiple Layers of Features from Tiny Images, 2009: CIFAR-10, 50,000 + 10,000 colour images, 32×32.
 """
 
-from typing import NamedTuple
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")     # what counts as an image in a folder
 
 
 class Dataset(NamedTuple):
@@ -29,16 +42,66 @@ def denormalise(x: Tensor) -> Tensor:
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load(name: str = "digits", split: str = "train") -> Dataset:
-    """A data set by name.   split: "train", or "test", which nothing is ever trained on."""
+def load(name: str | Path = "digits", split: str = "train", folder: str | Path | None = None, size: int | None = None) -> Dataset:
+    """A data set by name, or the images of a folder by its path.
+
+    name    digits, mnist, fashion-mnist or cifar10; or a path: class folders become labels 0, 1, … in sorted order. A Path is always a path.
+    split   "train", or "test", which nothing is ever trained on.
+    folder  where downloads are kept, see `cache`; digits need none.
+    size    pixels: images become size×size, see `resize`; without it they stay as they are.
+
+    ValueError: an unknown name, a damaged data set, a folder that makes no data set.  ConnectionError: a download failed.
+    """
     if split not in ("train", "test"):
         raise ValueError(f"unknown split {split!r}; choose train or test")
-    if name not in LOADERS:
-        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(LOADERS)}")
-    return LOADERS[name](split)
+    if size is not None:
+        _check(size)                                            # complains now, and not after the download
+    if isinstance(name, str) and name in LOADERS:
+        images, y, classes = LOADERS[name](split, folder)
+    elif Path(name).expanduser().is_dir():
+        images, y, classes = _folder(Path(name).expanduser(), split, size)
+    else:
+        raise ValueError(f"unknown data set {str(name)!r}; choose one of {', '.join(LOADERS)}, or give the path of a folder of images")
+    return Dataset(images if size is None else resize(images, size), y, classes)
 
 
-def _digits(split: str) -> Dataset:
+def cache(folder: str | Path | None = None) -> Path:
+    """Where downloads are kept: `folder`, else $DDPM_DATA, else .cache/ddpm_tutorial at home, beside torch's own, on Windows and macOS too."""
+    return Path(folder or os.environ.get("DDPM_DATA") or Path.home() / ".cache" / "ddpm_tutorial").expanduser()
+
+
+# Resolution.
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Crop the middle square; then every new pixel is the mean of the area that it covers.   (N, C, H, W) uint8  →  (N, C, size, size) uint8
+
+    So nothing aliases, integer factors give block means, and enlarging by an integer factor and shrinking again gives back the same image."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise TypeError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, C, H, W)")
+    _check(size)
+    H, W = images.shape[2:]
+    n = min(H, W)
+    top, left = (H - n) // 2, (W - n) // 2
+    images = images[:, :, top:top + n, left:left + n]
+    if n == size:
+        return images
+    edge = torch.arange(size + 1, dtype=torch.float64)[:, None] * n / size                         # new pixel i covers edge_i … edge_{i+1} …
+    old = torch.arange(n)                                                                          # … and old pixel j covers j … j+1
+    share = (torch.minimum(edge[1:], old + 1) - torch.maximum(edge[:-1], old)).clamp(min=0) * size / n     # (size, n), rows sum to 1
+    share = share.float().to(images.device)
+    return torch.cat([(share @ part.float() @ share.T).round().to(torch.uint8) for part in images.split(1000)])    # in parts: floats are 4 times larger
+
+
+def _check(size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"size is {size!r}; it must be an integer, ≥ 1")
+    if size < 1:
+        raise ValueError(f"size is {size}; it must be ≥ 1")
+
+
+# Embedded.
+
+def _digits(split: str, folder: str | Path | None = None) -> Dataset:
     """[1], split 70 % to 30 % within each class; comes with scikit-learn, so it needs no download."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -50,4 +113,157 @@ def _digits(split: str) -> Dataset:
     return Dataset(grey, torch.tensor(y), tuple("0123456789"))
 
 
-LOADERS = {"digits": _digits}
+# Downloaded.
+
+class _Source(NamedTuple):
+    """How torchvision lays a data set out; paths are relative to its root, our cache."""
+
+    kind: str                                                   # its class
+    place: str                                                  # the data set's own folder
+    files: tuple[str, ...]                                      # what it reads
+    archives: tuple[str, ...]                                   # what it fetches and unpacks
+
+
+def _idx(kind: str) -> _Source:
+    files = tuple(f"{kind}/raw/{part}-ubyte" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"))
+    return _Source(kind, kind, files, tuple(f"{file}.gz" for file in files))
+
+
+_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch", "batches.meta")
+SOURCES = {
+    "mnist": _idx("MNIST"),
+    "fashion-mnist": _idx("FashionMNIST"),
+    "cifar10": _Source("CIFAR10", "cifar-10-batches-py", tuple(f"cifar-10-batches-py/{file}" for file in _BATCHES), ("cifar-10-python.tar.gz",)),
+}
+
+
+def _torchvision(name: str, split: str, folder: str | Path | None = None) -> Dataset:
+    """[2], [3] or [4], read by torchvision from the cache, and downloaded first if files are missing there."""
+    from torchvision import datasets
+
+    source, folder = SOURCES[name], cache(folder)
+    kind = getattr(datasets, source.kind)
+    if _missing(source, folder):
+        _fetch(name, kind, folder)
+    try:
+        data = kind(str(folder), train=split == "train")
+        images, y = torch.as_tensor(data.data), torch.as_tensor(data.targets)
+        if len(images) != len(y) or y.min() < 0 or y.max() >= len(data.classes):
+            raise ValueError(f"{len(images)} images, {len(y)} labels {y.min()} … {y.max()}")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:                                  # a cut file makes torchvision raise half a dozen different ones
+        raise ValueError(f"{name} in {folder / source.place} is damaged ({type(error).__name__}: {error}); "
+                         f"delete that folder, and it will be downloaded again") from error
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)      # (N, H, W) or (N, H, W, 3)
+    return Dataset(images, y, tuple(c.split(" - ")[0] for c in data.classes))             # "3 - three" is our "3"
+
+
+def _missing(source: _Source, folder: Path) -> bool:
+    return not all((folder / file).is_file() for file in source.files)
+
+
+def _fetch(name: str, kind: Any, folder: Path) -> None:
+    """Download beside the place and move in when complete: a cut line, Ctrl-C or a second process leave all of it there, or nothing."""
+    source = SOURCES[name]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{name}-", dir=folder, ignore_cleanup_errors=True) as beside:
+            for archive in source.archives:                     # brought by hand: torchvision checks them and fetches the others only
+                if (folder / archive).is_file():
+                    (beside / Path(archive)).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(folder / archive, beside / Path(archive))
+            kind(beside, download=True)
+            try:
+                os.rename(Path(beside, source.place), folder / source.place)
+            except OSError:                                     # something is there: a faster process's data set, or a part of one, which we complete
+                for file in source.files if _missing(source, folder) else ():
+                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(Path(beside, file), folder / file)
+    except Exception as error:
+        reason, url = " ".join(str(error).split()), getattr(kind, "url", None) or kind.mirrors[0]
+        raise ConnectionError(
+            f"{name} could not be downloaded from {url} into {folder}: {type(error).__name__}: {reason}\n"
+            f"To go on offline, put these into {folder}, packed as they are: {', '.join(source.archives)}; or name a folder that has them in $DDPM_DATA. "
+            f"Or use the embedded digits (--data digits), which always work.") from error
+
+
+# A folder of images.
+
+def _folder(root: Path, split: str, size: int | None) -> Dataset:
+    """Images as they lie in root/train and root/test, or else split 90 % to 10 % within each class: every tenth file, by sorted names, is for testing."""
+    given, alone = [s for s in ("train", "test") if (root / s).is_dir()], root.resolve().name
+    if len(given) == 1:
+        raise ValueError(f"{root} has a folder {given[0]} only; it must have both train and test, or neither (give {root / given[0]} to have that one split)")
+    if given:
+        train, test = _by_class(root / "train", alone), _by_class(root / "test", alone)
+    else:
+        both = _by_class(root, alone)
+        train = {name: [path for i, path in enumerate(paths) if i % 10 != 4] for name, paths in both.items()}
+        test = {name: paths[4::10] for name, paths in both.items()}                                # from the fifth on: 10 %, rounded
+    if strange := sorted(set(test) - set(train)):
+        raise ValueError(f"{root / 'test'} has classes that {root / 'train'} has not: {', '.join(strange)}")
+    names = list(train)
+    labelled = [(path, names.index(name)) for name, paths in (train if split == "train" else test).items() for path in paths]
+    if not labelled:
+        raise ValueError(f"{root} has no class of 5 images or more, so none are left for testing; add images, or make folders train and test in it")
+
+    # Both splits together decide about colour and size, so that they fit one model.
+    everything = [path for part in (train, test) for paths in part.values() for path in paths]
+    colour = any([_colour(path) for path in everything])        # a list, so that no broken file hides behind a coloured one
+    first, images = _pixels(everything[0], colour, size), []
+    for path, _ in labelled:
+        images.append(_pixels(path, colour, size))
+        if images[-1].shape != first.shape:
+            (H, W), (h, w) = first.shape[1:], images[-1].shape[1:]
+            raise ValueError(f"{everything[0]} is {H}×{W} and {path} is {h}×{w} (height × width); give a size, and all are cropped and resized to it")
+    return Dataset(torch.stack(images), torch.tensor([k for _, k in labelled]), tuple(names))
+
+
+def _by_class(root: Path, alone: str) -> dict[str, list[Path]]:
+    """Sorted files of each class folder in sorted order; without class folders, one class called `alone`."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).parts):             # as text: the same order on every system
+        parts = path.relative_to(root).parts
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts):
+            found.setdefault(parts[0] if len(parts) > 1 else "", []).append(path)
+    if not found:
+        raise ValueError(f"there are no images ({', '.join(SUFFIXES)}) in {root}")
+    if "" in found and len(found) > 1:
+        raise ValueError(f"{root} has both images ({found[''][0].name}) and folders of images ({max(found)}); put all into class folders, or all into one")
+    return {alone: found[""]} if "" in found else found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:                                  # Pillow raises OSError, SyntaxError, ValueError, … by format
+        raise ValueError(f"{path} cannot be read as an image ({error}); mend it or take it away") from error
+
+
+def _colour(path: Path) -> bool:
+    """By the file's mode, not its pixels: a grey picture saved as RGB has colour."""
+    with _opened(path) as image:
+        return image.mode not in ("1", "L", "LA")
+
+
+def _pixels(path: Path, colour: bool, size: int | None) -> Tensor:
+    """One image, turned as the camera was, transparency on white, resized if asked.   →  (1 or 3, H, W) uint8"""
+    from PIL import Image, ImageOps
+
+    with _opened(path) as file:
+        if file.mode[0] in "IF":
+            raise ValueError(f"mode {file.mode}: save it with 8 bits per channel")                 # Pillow would clip 16 bits to 255
+        image = ImageOps.exif_transpose(file)
+        if image.mode.endswith("A") or "transparency" in image.info:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        pixels = torch.tensor(np.array(image.convert("RGB" if colour else "L")))                   # (H, W) or (H, W, 3)
+    x = pixels.view(*pixels.shape[:2], -1).permute(2, 0, 1)
+    return x if size is None else resize(x[None], size)[0]
+
+
+LOADERS: dict[str, Callable[..., Dataset]] = {"digits": _digits, **{name: partial(_torchvision, name) for name in SOURCES}}

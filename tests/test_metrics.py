@@ -1,0 +1,409 @@
+"""Numbers about samples.  [1] Heusel et al. arXiv:1706.08500, [3] Salimans et al. arXiv:1606.03498, [4] Kynkäänniemi et al. arXiv:1904.06991,
+[7] Dhariwal, Nichol arXiv:2105.05233."""
+
+import ast
+import math
+from pathlib import Path
+from statistics import NormalDist
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ddpm_tutorial import classifier, clipped, cosine, data, dataset_denoiser, ddim_step, final, metrics, q_sample, sample
+from ddpm_tutorial.metrics import Classifier
+
+SCHEDULE = cosine(1000)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits"), data.load("digits", "test")
+
+
+@pytest.fixture(scope="module")
+def judge(digits):
+    train, _ = digits
+    return metrics.train_classifier(data.normalise(train.images), train.y, epochs=8)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def diffuse(x_0):
+    t = torch.randint(1, SCHEDULE.T + 1, (len(x_0),))
+    return q_sample(SCHEDULE, x_0, torch.randn_like(x_0), t), t
+
+
+@pytest.fixture(scope="module")
+def timed(digits):
+    train, _ = digits
+    return metrics.train_classifier(data.normalise(train.images), train.y, epochs=4, diffuse=diffuse)
+
+
+# The Fréchet distance.
+
+def test_the_frechet_distance_is_the_textbook_formula():
+    """[1] eq. 6 with scipy's matrix root: ‖μ_a-μ_b‖² + tr(Σ_a + Σ_b - 2(Σ_aΣ_b)^½)."""
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = randn(200, 5) @ randn(5, 5, seed=1), randn(150, 5, seed=2) @ randn(5, 5, seed=3) + 1
+    root = torch.as_tensor(linalg.sqrtm((a.T.cov() @ b.T.cov()).numpy()).real)
+    expected = (a.mean(0) - b.mean(0)).square().sum() + (a.T.cov() + b.T.cov() - 2 * root).trace()
+    assert metrics.frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-6)
+    assert metrics.frechet_distance(b, a) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_frechet_distance_is_that_of_torchmetrics(digits):
+    """torchmetrics' FrechetInceptionDistance, with a feature extractor of our own in Inception's place."""
+    fid = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics is not installed: it is in the test extra", exc_type=ImportError)
+    net = Classifier(width=8).eval()
+    theirs = fid.FrechetInceptionDistance(feature=Features(net), normalize=True, input_img_size=(1, 8, 8))
+    a, b = data.normalise(digits[0].images[:300]), data.normalise(digits[1].images)
+    theirs.update(a, real=True)
+    theirs.update(b, real=False)
+    assert metrics.frechet_distance(metrics.features(net, a), metrics.features(net, b)) == pytest.approx(theirs.compute().item(), rel=1e-4)
+
+
+class Features(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with torch.no_grad():
+            return self.net.features(x)
+
+
+def test_the_frechet_distance_of_shifted_and_stretched_gaussians():
+    """N(0, Σ) against N(m, k²Σ): ‖m‖² + (k-1)² tr Σ, in closed form; 0 for the same features, also with fewer points than dimensions."""
+    a, m = randn(100, 4), torch.tensor([1.0, 0.0, -2.0, 0.5], dtype=torch.float64)
+    a = a - a.mean(0)
+    assert metrics.frechet_distance(a, a + m) == pytest.approx(1 + 4 + 0.25, rel=1e-9)
+    assert metrics.frechet_distance(a, 3 * a + m) == pytest.approx(5.25 + 4 * a.T.cov().trace().item(), rel=1e-9)
+    for same in (a, randn(5, 20)):
+        assert metrics.frechet_distance(same, same) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_frechet_distance_rises_when_images_get_worse(judge, digits):
+    """Real against real is the floor; fainter, shifted or blurred images lie above it (pytorch-fid #3: wrong preprocessing went unseen)."""
+    train, test = (data.normalise(split.images) for split in digits)
+    real = metrics.features(judge, test)
+
+    def distance(x):
+        return metrics.frechet_distance(metrics.features(judge, x), real)
+
+    floor = distance(train[:540])
+    worse = {"fainter": test * 0.5, "brighter": test + 0.3, "blurred": F.avg_pool2d(test, 3, 1, 1), "inverted": -test}
+    assert floor > 0 and distance(test) == pytest.approx(0, abs=1e-4)
+    for name, x in worse.items():
+        assert distance(x) > 1.2 * floor, name
+
+
+# The inception score.
+
+@pytest.mark.parametrize("K", [2, 10])
+def test_the_inception_score_lies_between_1_and_the_number_of_classes(K):
+    """[3] section 4: 1 for a classifier that knows nothing and for samples of one class; K for sure answers in balance, m for m classes."""
+    assert metrics.inception_score(torch.full((50, K), 1 / K)) == pytest.approx(1, abs=1e-6)
+    assert metrics.inception_score(torch.eye(K)[[1] * 30]) == pytest.approx(1, abs=1e-9)
+    assert metrics.inception_score(torch.eye(K).repeat(7, 1)) == pytest.approx(K, rel=1e-9)
+    assert metrics.inception_score(torch.eye(K)[:2].repeat(7, 1)) == pytest.approx(2, rel=1e-9)
+
+
+def test_the_inception_score_is_marginal_entropy_less_mean_entropy():
+    """log IS = H(p(y)) - E H(p(y|x)): the other way to write it, by hand for two images."""
+    def entropy(*p):
+        return -sum(v * math.log(v) for v in p)
+
+    expected = math.exp(entropy(0.55, 0.45) - (entropy(0.9, 0.1) + entropy(0.2, 0.8)) / 2)
+    assert metrics.inception_score(torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("p", [torch.randn(5, 3), torch.ones(5, 3), torch.rand(5), torch.empty(0, 3)])
+def test_logits_are_no_probabilities(p):
+    """The commonest mistake would give a number, too: rows must be ≥ 0 and sum to 1."""
+    with pytest.raises(ValueError, match="sum to 1"):
+        metrics.inception_score(p)
+
+
+# Precision and recall.
+
+def by_hand(real, fake, k):
+    """[4] eqs. 1-2, point by point."""
+    def inside(point, others):
+        for other in others:
+            radius = sorted(math.dist(other, neighbour) for neighbour in others)[k]     # [0] is the point itself
+            if math.dist(point, other) <= radius:
+                return True
+        return False
+
+    real, fake = real.tolist(), fake.tolist()
+    return sum(inside(p, real) for p in fake) / len(fake), sum(inside(p, fake) for p in real) / len(real)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_precision_and_recall_are_the_papers(k):
+    """[4] eqs. 1-2 by brute force, for sets of different sizes that half overlap."""
+    real, fake = randn(40, 2), 0.6 * randn(30, 2, seed=1) + 0.7
+    expected = by_hand(real, fake, k)
+    assert metrics.precision_recall(real, fake, k) == pytest.approx(expected) and 0.1 < min(expected) and expected[0] != expected[1]
+
+
+def test_precision_and_recall_of_sets_of_which_the_answer_is_known():
+    """The same set 1 and 1; far away 0 and 0; one of two modes: everything fake is right, and half of what is real is missing."""
+    one, other = randn(100, 3), randn(100, 3, seed=1) + 50
+    real = torch.cat([one, other])
+    assert metrics.precision_recall(real, real) == (1, 1)
+    assert metrics.precision_recall(real, real + 1000) == (0, 0)
+    assert metrics.precision_recall(real, one) == (1, 0.5)
+    precision, recall = metrics.precision_recall(real, one[:60])
+    assert precision == 1 and 0.4 < recall <= 0.5
+    assert metrics.precision_recall(one, real) == (0.5, 1)
+    assert metrics.precision_recall(real, one[:1].expand(50, 3)) == pytest.approx((1, 1 / 200)), "a collapsed model covers one image"
+
+
+def test_precision_and_recall_in_chunks_are_those_of_the_whole():
+    """More than one chunk of both sets, against the whole distance matrices."""
+    real, fake = randn(1300, 2), randn(1100, 2, seed=1) + 1
+
+    def radii(x):
+        return torch.cdist(x, x).sort(1).values[:, 3]
+
+    distance = (fake[:, None] - real).norm(dim=2)
+    expected = (distance <= radii(real)).any(1).double().mean().item(), (distance <= radii(fake)[:, None]).any(0).double().mean().item()
+    assert metrics.precision_recall(real, fake) == pytest.approx(expected, abs=1e-6)
+
+
+def test_precision_and_recall_need_neighbours():
+    """k = 3 of three points would be the point itself, or nothing."""
+    with pytest.raises(ValueError, match=r"\(3, 2\).*k = 3"):
+        metrics.precision_recall(randn(9, 2), randn(3, 2))
+
+
+# Intervals.
+
+@pytest.mark.parametrize("successes, n", [(0, 10), (10, 10), (1, 1), (0, 1), (3, 7), (990, 1000), (5000, 10000)])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_wilsons_interval_is_scipys(successes, n, level):
+    """Also for none and for all, where the textbook interval has no width."""
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    low, high = metrics.wilson(successes, n, NormalDist().inv_cdf((1 + level) / 2))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12) and 0 <= low < high <= 1
+    assert (low == 0) == (successes == 0) and (high == 1) == (successes == n)
+
+
+def test_wilsons_interval_is_one_of_95_percent():
+    """z = 1.96 unless told otherwise: 50 of 100 is 0.4038 … 0.5962."""
+    assert metrics.wilson(50, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
+
+
+@pytest.mark.parametrize("successes, n", [(11, 10), (-1, 10), (0, 0)])
+def test_no_interval_without_sense(successes, n):
+    with pytest.raises(ValueError, match=f"{successes} successes of {n}"):
+        metrics.wilson(successes, n)
+
+
+def test_the_bootstrap_of_a_mean_is_the_textbook_interval():
+    """x̄ ± 1.96 s/√n, and at half the level ± 0.67 s/√n."""
+    x = randn(400) + 3
+    error = (x.std() / math.sqrt(400)).item()
+    for level, z in ((0.95, 1.96), (0.5, 0.674)):
+        low, high = metrics.bootstrap(lambda x: x.mean().item(), x, n=2000, level=level)
+        assert (low, high) == pytest.approx((x.mean().item() - z * error, x.mean().item() + z * error), abs=0.1 * error)
+
+
+def test_the_bootstrap_draws_each_set_on_its_own():
+    """The difference of two equal sets would not vary at all if the same rows were drawn from both; and rows stay whole."""
+    x = randn(100, 2)
+    low, high = metrics.bootstrap(lambda a, b: (a.mean() - b.mean()).item(), x, x)
+    assert low < -0.1 and high > 0.1
+    assert metrics.bootstrap(lambda a: (a[:, 0] - a[:, 1]).max().item(), x[:, :1].expand(-1, 2)) == (0, 0)
+
+
+def test_the_bootstrap_of_a_frechet_distance_covers_what_is_to_be_expected():
+    """Known truth: the mean distance of 100 new points to these 200, over many draws.  Of 60 intervals of 95 % at least 52 cover it, without
+    being too wide; the plain percentiles of the same resamples would mostly miss, because duplicates push them up."""
+    real, drawn = randn(200, 8), torch.Generator().manual_seed(2)
+
+    def draw():
+        return 1.1 * torch.randn(100, 8, dtype=torch.float64, generator=drawn) + 0.1
+
+    truth = torch.tensor([metrics.frechet_distance(draw(), real) for _ in range(400)])
+    values, covered, plain, width = [], 0, 0, 0.0
+
+    def distance(x):
+        values.append(metrics.frechet_distance(x, real))
+        return values[-1]
+
+    for seed in range(60):
+        values.clear()
+        low, high = metrics.bootstrap(distance, draw(), n=60, seed=seed)
+        covered += low <= truth.mean() <= high
+        raw = torch.tensor(values[:60]).quantile(torch.tensor([0.025, 0.975]))
+        plain += (raw[0] <= truth.mean() <= raw[1]).item()
+        width += (high - low) / 60
+    assert covered >= 52 and plain < 40
+    assert 0.7 < width / (2 * 1.96 * truth.std()) < 1.6
+
+
+def test_the_bootstrap_is_a_function_of_its_seed():
+    """And leaves the caller's random numbers alone."""
+    x, before = randn(50), torch.get_rng_state()
+    one, same, other = (metrics.bootstrap(lambda x: x.median().item(), x, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other and torch.equal(torch.get_rng_state(), before)
+
+
+# The classifier: agreement, random numbers, sizes.
+
+def test_the_judge_knows_digits_that_it_has_not_seen(judge, digits):
+    """Trained on the train split only: at least 98 % of the test split."""
+    _, test = digits
+    x = data.normalise(test.images)
+    assert metrics.accuracy(judge, x, test.y) >= 0.98
+    p = metrics.probabilities(judge, x)
+    assert p.dtype == torch.float64 and p.shape == (540, 10) and torch.allclose(p.sum(1), torch.ones(540).double())
+    assert (p.argmax(1) == test.y).double().mean().item() == pytest.approx(metrics.accuracy(judge, x, test.y))
+
+
+def test_agreement_with_shuffled_labels_is_chance(judge, digits):
+    """The control: if the labels mean nothing, agreement is about 10 %, within 5 standard errors of 540 images."""
+    _, test = digits
+    shuffled = test.y[torch.randperm(len(test.y), generator=torch.Generator().manual_seed(0))]
+    assert metrics.accuracy(judge, data.normalise(test.images), shuffled) == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 540))
+
+
+@pytest.mark.parametrize("how", [{}, {"jitter": 0.1}, {"diffuse": diffuse}])
+def test_the_judge_leaves_the_callers_random_numbers_alone(digits, how):
+    """Measuring in the middle of a notebook must not change what comes after; and the same seed is the same judge."""
+    train, _ = digits
+    before, x = torch.get_rng_state(), data.normalise(train.images[:64])
+    one, two = (metrics.train_classifier(x, train.y[:64], epochs=1, **how) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before) and not one.training
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+def test_few_images_are_one_batch(digits):
+    """Fewer images than a batch must not mean no step at all."""
+    train, _ = digits
+    x, y = data.normalise(train.images[:20]), train.y[:20] % 2
+    net = metrics.train_classifier(x, y, epochs=15, width=8)
+    assert net.config == {"channels": 1, "num_classes": 2, "width": 8, "timed": False} and metrics.accuracy(net, x, y) >= 0.8
+
+
+def test_jitter_is_noise_per_pixel_and_per_image():
+    """Both of the given std, on top of the images; none unless asked for."""
+    seen = []
+
+    def look(x):
+        seen.append(x)
+        return x, torch.ones(len(x), dtype=torch.long)
+
+    for jitter in (0.0, 0.1):
+        seen.clear()
+        metrics.train_classifier(torch.zeros(512, 1, 8, 8), torch.arange(512) % 2, epochs=2, width=2, jitter=jitter, diffuse=look)
+        x = torch.cat(seen).flatten(1)
+        assert x.std(1).mean().item() == pytest.approx(jitter, rel=0.05) and x.mean(1).std().item() == pytest.approx(jitter, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_images_of_all_our_sizes_fit(shape, is_timed):
+    """Digits, MNIST, CIFAR-10: logits and features of the same widths."""
+    net, t = Classifier(shape[0], 7, width=4, timed=is_timed).eval(), (5,) if is_timed else ()
+    assert net(torch.zeros(2, *shape), *t).shape == (2, 7) and net.features(torch.zeros(2, *shape), *t).shape == (2, 8)
+
+
+# The classifier of noisy images.
+
+def test_a_timed_classifier_knows_digits_under_little_noise_and_nothing_under_all(timed, digits):
+    """[7]: at low t far above chance; at t = T there is nothing left to see, and its answer is "any of ten", log 10."""
+    _, test = digits
+    x_0 = data.normalise(test.images)
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+
+    def noisy(t):
+        x_t = q_sample(SCHEDULE, x_0, eps, t)
+        return metrics.accuracy(lambda x_t: timed(x_t, t), x_t, test.y), -timed.log_prob(test.y)(x_t, t).mean().item()
+
+    assert noisy(10)[0] > 0.6 and 0.25 < noisy(500)[0] < noisy(10)[0]
+    assert noisy(1000)[0] == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 540)) and noisy(1000)[1] == pytest.approx(math.log(10), abs=0.25)
+
+
+def test_a_timed_classifier_is_told_the_time(timed):
+    """An int is one time for all; (B,) gives each image its own; and it makes a difference."""
+    x, t = torch.randn(3, 1, 8, 8), torch.tensor([1, 400, 1000])
+    with torch.no_grad():
+        whole = timed(x, t)
+        for i in range(3):
+            torch.testing.assert_close(whole[i:i + 1], timed(x[i:i + 1], int(t[i])), atol=1e-5, rtol=1e-5)
+        assert (timed(x, 1) - timed(x, 1000)).abs().max() > 0.1
+
+
+def test_time_is_for_timed_classifiers_only():
+    """Forgetting it, or giving it to the wrong one, is an error and no guess."""
+    with pytest.raises(ValueError, match="give it their time"):
+        Classifier(timed=True)(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"t is 3.*timed=True"):
+        Classifier()(torch.zeros(1, 1, 8, 8), 3)
+
+
+def test_guidance_takes_the_gradient_of_the_classifiers_log_prob():
+    """[7] Algorithm 2: ε̂ - ε = -√(1-ᾱ_t)·scale·∇ log p(y | x_t), seen along a line by a finite difference in float64."""
+    net, x, y, v = Classifier(width=4, timed=True).double().eval(), randn(2, 1, 8, 8), torch.tensor([3, 7]), randn(2, 1, 8, 8, seed=1)
+    log_prob = net.log_prob(y)
+    torch.testing.assert_close(log_prob(x, 300), net(x, 300).softmax(1)[[0, 1], y].log())
+    bent = classifier(lambda x, t: torch.zeros_like(x), log_prob, SCHEDULE, 2.0)(x, 300)
+    slope = (log_prob(x + 1e-5 * v, 300) - log_prob(x - 1e-5 * v, 300)) / 2e-5
+    expected = -2 * math.sqrt(1 - SCHEDULE.alpha_bar[300].item()) * slope
+    torch.testing.assert_close((bent * v).flatten(1).sum(1), expected.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_guided_by_the_classifier_an_unconditional_denoiser_draws_what_is_asked_for(timed, judge, digits):
+    """The perfect denoiser of the train images, without labels: chance.  Bent by log p(y | x_t): mostly the class that was asked for."""
+    train, _ = digits
+    eps, y = dataset_denoiser(data.normalise(train.images), SCHEDULE), torch.arange(10).repeat(8)
+    x_T = torch.randn(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def agreement(denoiser):
+        return metrics.accuracy(judge, final(sample(clipped(denoiser, SCHEDULE), SCHEDULE, x_T, ddim_step, steps=20)), y)
+
+    assert agreement(eps) < 0.3 and agreement(classifier(eps, timed.log_prob(y), SCHEDULE, 5.0)) > 0.6
+
+
+# Memorisation.
+
+def test_memorisation_is_0_for_copies_and_about_1_for_new_images(digits):
+    """Distance to the nearest training image, in units of a test image's."""
+    train, test = (data.normalise(split.images) for split in digits)
+    assert metrics.memorisation(train[:100], train, test) == 0
+    assert metrics.memorisation(test, train, test) == 1
+    assert metrics.memorisation(test[:100] + 0.01, train, test) > 0.7
+
+
+def test_the_nearest_training_image_is_found():
+    """By brute force, over the pixels."""
+    x, train = randn(7, 1, 2, 2), randn(20, 1, 2, 2, seed=1)
+    distance, which = metrics.nearest(x, train)
+    for i in range(7):
+        all_of_them = [(x[i] - other).square().sum().sqrt().item() for other in train]
+        assert which[i] == all_of_them.index(min(all_of_them)) and distance[i].item() == pytest.approx(min(all_of_them))
+
+
+def test_every_image_is_nearest_to_itself(digits):
+    """At distance 0 and not at a rounding error's, although the search is by a rounded matrix product, and in chunks."""
+    train = data.normalise(digits[0].images)
+    distance, which = metrics.nearest(train, train)
+    assert torch.equal(distance, torch.zeros(len(train))) and torch.equal(which, torch.arange(len(train)))
+
+
+def test_per_class_takes_the_first_of_each():
+    """So that a distance is measured at equal numbers."""
+    assert metrics.per_class(torch.tensor([1, 0, 1, 0, 0, 1]), 2).tolist() == [1, 3, 0, 2]
+
+
+def test_metrics_is_a_leaf():
+    """It imports nothing of ours: whoever wants its numbers for another model can take this one file."""
+    imports = [node for node in ast.walk(ast.parse(Path(metrics.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert all(node.level == 0 and not node.module.startswith("ddpm") for node in imports)
