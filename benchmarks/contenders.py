@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, denoiser, final, sample, train
 from ddpm_tutorial.official import diffusers_config, to_diffusers
-from ddpm_tutorial.training import RECIPES, device
+from ddpm_tutorial.recipes import RECIPES
+from ddpm_tutorial.training import device
 
 WHERE = device()
 MODEL, RECIPE = RECIPES["digits"]                               # what `make run` trains
 DIGITS = MODEL.unet
 WALK = 5                                                        # sampling steps per timed walk
+torch.backends.cudnn.allow_tf32 = False                         # or a GPU would round float32 to 10 bits before it multiplies
 
 
 # Adapters.
@@ -89,13 +91,14 @@ class InLucidrains(nn.Module):
 # Recipes.
 
 
-def diffusers_recipe(net: nn.Module, x: Tensor, y: Tensor, batch: int, null: int, ema: bool) -> Callable[[float], float]:
+def diffusers_recipe(net: nn.Module, x: Tensor, y: Tensor, batch: int, null: int, ema: bool, best: bool = False) -> Callable[[float], float]:
     """One step of [1], told how far the run has come (0 … 1): AdamW 1e-4, 500 warm-up steps then half a cosine, ε, linear schedule; labels dropped
-    at 10 %.  The tutorial has no EMA; where `ema` asks for one, it is EMAModel as diffusers' own training script sets it."""
+    at 10 %.  The tutorial has no EMA; where `ema` asks for one, it is EMAModel as diffusers' own training script sets it.  best: all parameters at
+    once, in optimizer and EMA."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
-    scheduler, optimizer = DDPMScheduler(num_train_timesteps=1000), torch.optim.AdamW(net.parameters(), lr=1e-4)
-    average, count = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75) if ema else None, 0
+    scheduler, optimizer = DDPMScheduler(num_train_timesteps=1000), torch.optim.AdamW(net.parameters(), lr=1e-4, fused=best or None)
+    average, count = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75, foreach=best) if ema else None, 0
     warm = 0.0                                                  # how far the run had come when the learning rate was at its top
 
     def step(progress: float = 0.0) -> float:
@@ -158,34 +161,37 @@ def noise_data(config: UNetConfig, size: int, n: int) -> tuple[Tensor, Tensor]:
     return torch.rand(n, config.channels, size, size, device=WHERE) * 2 - 1, torch.randint(config.num_classes, (n,), device=WHERE)
 
 
-def ours(config: UNetConfig, size: int, batch: int, bf16: bool = False) -> Contender:
+def ours(config: UNetConfig, size: int, batch: int, bf16: bool = False, compiled: bool = False) -> Contender:
     (x, y), (x_T, labels) = noise_data(config, size, 1000), noise_data(config, size, batch)
     model = DDPM(replace(MODEL, image_size=size, channels=config.channels, num_classes=config.num_classes, unet=config)).to(WHERE)
     for p in model.net.parameters():
         p.data.add_(0.02 * torch.randn_like(p))                 # so that zero-initialised layers hide no difference
-    steps = train(TrainState(model, replace(RECIPE, steps=10**6, batch=batch)), x, y)
-    in_bf16(model.net, bf16)
-    eps = denoiser(model.net, model.schedule, labels)
-    return Contender(lambda: next(steps).loss, lambda: final(sample(eps, model.schedule, x_T, steps=WALK)), model.net.eval())
+    precision = "bfloat16" if bf16 else "float32"
+    steps = train(TrainState(model, replace(RECIPE, steps=10**6, batch=batch, precision=precision, compile=compiled)), x, y)
+    in_bf16(model.net, bf16)                                    # for the walk: training sees to it itself
+    eps = denoiser(with_graphs(model.net.eval(), compiled), model.schedule, labels)
+    return Contender(lambda: next(steps).loss, lambda: final(sample(eps, model.schedule, x_T, steps=WALK)), model.net)
 
 
-def diffusers(config: UNetConfig, size: int, batch: int, bf16: bool = False) -> Contender:
+def diffusers(config: UNetConfig, size: int, batch: int, bf16: bool = False, compiled: bool = False, best: bool = False) -> Contender:
+    """best: what its documentation does not set up, but a GPU is faster with."""
     from diffusers import DDIMScheduler
     (x, y), (x_T, labels) = noise_data(config, size, 1000), noise_data(config, size, batch)
-    net = Diffusers(config, size).to(WHERE)
-    step = diffusers_recipe(net, x, y, batch, config.num_classes, ema=True)
+    net = Diffusers(config, size).to(WHERE, memory_format=torch.channels_last if best else torch.preserve_format).eval()
+    step = diffusers_recipe(torch.compile(net) if compiled else net, x, y, batch, config.num_classes, ema=True, best=best)
     in_bf16(net, bf16)
-    scheduler = DDIMScheduler(clip_sample=False)
-    scheduler.set_timesteps(WALK, device=WHERE)
+    scheduler, sampling_net = DDIMScheduler(clip_sample=False), with_graphs(net, compiled)
+    scheduler.set_timesteps(WALK)                               # on the CPU, as its pipelines have them: on a GPU every step would wait
+    times = (scheduler.timesteps + 1).to(WHERE)
 
     @torch.no_grad()
     def walk() -> Tensor:
         x_t = x_T
-        for t in scheduler.timesteps:
-            x_t = scheduler.step(net(x_t, t + 1, labels), t, x_t).prev_sample
+        for t, time_of_net in zip(scheduler.timesteps, times):
+            x_t = scheduler.step(sampling_net(x_t, time_of_net, labels), t, x_t).prev_sample
         return x_t
 
-    return Contender(step, walk, net.eval())
+    return Contender(step, walk, net)
 
 
 def lucidrains(config: UNetConfig, size: int, batch: int, bf16: bool = False) -> Contender:
@@ -207,13 +213,18 @@ def in_bf16(net: nn.Module, wanted: bool) -> None:
         net.forward = lambda *args, **kwargs: forward(*args, **kwargs).float()
 
 
+def with_graphs(net: nn.Module, wanted: bool) -> nn.Module:
+    """Compiled, and on a GPU replayed as CUDA graphs."""
+    return torch.compile(net, mode="reduce-overhead") if wanted else net
+
+
 @torch.no_grad()
-def same_network(net: nn.Module, theirs: nn.Module, config: UNetConfig, size: int, tolerance: float) -> None:
-    """Give diffusers our weights, and see that the outputs are the same."""
+def same_network(net: nn.Module, theirs: nn.Module, config: UNetConfig, size: int) -> None:
+    """Give diffusers our weights, and see that the outputs are the same: in float32, whatever in_bf16 has made of `forward`."""
     theirs.unet.load_state_dict(to_diffusers(net.state_dict()))
     x, y = noise_data(config, size, 4)
     t = torch.tensor([1, 10, 500, 1000], device=WHERE)
-    torch.testing.assert_close(net(x, t, y), theirs(x, t, y), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(*(type(n).forward(n, x, t, y) for n in (net, theirs)), rtol=1e-4, atol=1e-4)
 
 
 # Over time.

@@ -1,9 +1,9 @@
 """Speed, memory and quality, measured on one machine beside diffusers and lucidrains' denoising-diffusion-pytorch.
 
-    python benchmarks/measure.py [speed sampling overhead startup memory scaling quality | all | report] [--quick] [--write]
+    python benchmarks/measure.py [speed sampling overhead startup memory scaling quality gpu | all | report] [--quick] [--write]
 
-A section is a function that returns (columns, rows); its docstring is the sentence under its table.  "report" measures nothing: it only shows
-again, or writes again, what results.json holds.
+A section is a function that returns (columns, rows); its docstring is the sentence under its table.  "gpu" is gpu-training, gpu-sampling and
+gpu-digits.  "report" measures nothing: it only shows again, or writes again, what results.json holds.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module, metadata
@@ -24,10 +24,12 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from contenders import CONTENDERS, DIGITS, LINES, MODEL, WALK, WHERE, noise_data, ours, parameters, same_network, trained
+from contenders import CONTENDERS, DIGITS, LINES, MODEL, WALK, WHERE, diffusers, noise_data, ours, parameters, same_network, trained
 
-from ddpm_tutorial import DDPM, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots
+from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots, train
+from ddpm_tutorial.recipes import RECIPES
 from ddpm_tutorial.samplers import ddim_step, ddpm_step, final, sample, seeded_noise
+from ddpm_tutorial.training import best_precision
 
 HERE = Path(__file__).resolve().parent
 SIZES = {                                                       # (network, image size, batch): name
@@ -36,32 +38,43 @@ SIZES = {                                                       # (network, imag
     (UNetConfig(num_classes=10), 28, 32): "28×28, batch 32",
     (UNetConfig(channels=3, base=64, mults=(1, 2, 2), num_classes=10), 32, 16): "32×32 RGB, batch 16",
 }
-FULL = {"rounds": 15, "warmup": 3, "steps": 50, "starts": 5, "samples": 1000, "seconds": (15, 30, 60, 120), "large": 10_000, "shrink": 1}
-QUICK = {"rounds": 2, "warmup": 1, "steps": 3, "starts": 1, "samples": 50, "seconds": (1, 2), "large": 500, "shrink": 16}
+BF16 = best_precision(WHERE) == "bfloat16"                       # native here, so that it is measured too
+CIFAR = UNetConfig.cifar10(num_classes=10)
+SETTINGS = {"float32": (False, False)} | ({"bfloat16": (True, False), "bfloat16, compiled": (True, True)} if BF16 else {})     # bf16, compiled
+FULL = {"rounds": 15, "warmup": 3, "steps": 50, "starts": 5, "samples": 1000, "seconds": (15, 30, 60, 120), "large": 10_000, "shrink": 1,
+        "lengths": (500, 1000, 2000, 3000, 4000, 6000, 8000)}
+QUICK = {"rounds": 2, "warmup": 1, "steps": 3, "starts": 1, "samples": 50, "seconds": (1, 2), "large": 500, "shrink": 16, "lengths": (10, 20)}
+GOAL = 0.99                                                     # of the samples are recognised
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all (default); report")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; gpu: the last three; all (default); report")
     parser.add_argument("--quick", action="store_true", help="all small, to see that it runs; goes to a temporary folder")
     parser.add_argument("--write", action="store_true", help="write README.md from all results so far")
     parser.add_argument("--seeds", type=int, default=1, help="runs per contender in the section quality")
+    parser.add_argument("--data-dir", type=Path, help="a folder with MNIST, as data.load keeps it: gpu-digits then measures MNIST too")
     parser.add_argument("--out", type=Path, help="folder for results, default: this file's, or a temporary one with --quick")
     parser.add_argument("--probe", help=argparse.SUPPRESS)      # one measurement of memory, in a process of its own
     args = parser.parse_args()
-    if unknown := set(args.sections) - {*SECTIONS, "all", "report"}:
-        parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}, all, report")
+    if unknown := set(args.sections) - {*SECTIONS, "gpu", "all", "report"}:
+        parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}, gpu, all, report")
     for package in ("diffusers", "denoising_diffusion_pytorch", "psutil"):
         if find_spec(package) is None:
             sys.exit(f'measure.py: the package {package} is not installed; in the folder of the repository:  python -m pip install -e ".[benchmark]"')
-    vars(args).update(QUICK if args.quick else FULL)
+    vars(args).update(QUICK if args.quick else FULL, precision=best_precision(WHERE))
     if args.probe:
         return print(json.dumps(probe(args.probe)))
+    chosen = [name for name in SECTIONS if not args.sections or {"all", name, name.split("-")[0]} & {*args.sections}]
+    if WHERE.type != "cuda" and (absent := [name for name in chosen if name.startswith("gpu")]):
+        print(f"{', '.join(absent)}: measured on a CUDA GPU only; on a machine that has one:  python benchmarks/measure.py gpu --write")
+        if absent == chosen:
+            return
+        chosen = [name for name in chosen if name not in absent]
     args.out = args.out or (Path(tempfile.mkdtemp()) if args.quick else HERE)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "results.json"
     results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    chosen = [name for name in SECTIONS if name in args.sections or "all" in args.sections or not args.sections]
     for name in chosen:
         began = time.perf_counter()
         columns, rows = SECTIONS[name][1](args)
@@ -100,8 +113,9 @@ def now() -> float:
 
 def speed(args):
     """One training step: draw a batch and noise, forward, loss, backward, gradient clip, optimizer (fused AdamW, AdamW, Adam), average of the
-    weights (AveragedModel, EMAModel, ema_pytorch), the loss as a number. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in
-    one process. diffusers has the same architecture and weights (outputs agree to 1e-4); lucidrains has its own U-Net of about the same size."""
+    weights (AveragedModel, EMAModel, ema_pytorch), the loss as a number. All three in float32, or all under autocast (bf16). Median of {rounds}
+    rounds after {warmup} warm-up rounds, taking turns in one process. diffusers has the same architecture and weights (outputs agree to 1e-4 in
+    float32); lucidrains has its own U-Net of about the same size."""
     return side_by_side(args, "train", 1)
 
 
@@ -113,21 +127,15 @@ def sampling(args):
 
 def side_by_side(args, what: str, steps: int):
     rows = []
-    for bf16 in (False, True) if bf16_is_native() else (False,):
+    for bf16 in (False, True) if BF16 else (False,):
         for (config, size, batch), name in SIZES.items():
             three = {who: make(config, size, batch // args.shrink, bf16) for who, make in CONTENDERS.items()}
-            same_network(three["ours"].net, three["diffusers"].net, config, size, tolerance=0.1 if bf16 else 1e-4)
+            same_network(three["ours"].net, three["diffusers"].net, config, size)
             ms = turns(args, {who: getattr(contender, what) for who, contender in three.items()})
             a, b, c = (ms[who] / steps for who in ("ours", "diffusers", "lucidrains"))
             rows.append([name + ", bf16" * bf16, a, b, c, b / a, c / a, parameters(three["ours"].net), parameters(three["lucidrains"].net)])
             progress(rows)
     return ["", "ours, ms", "diffusers, ms", "lucidrains, ms", "diffusers ÷ ours", "lucidrains ÷ ours", "parameters", "of lucidrains"], rows
-
-
-def bf16_is_native() -> bool:
-    if WHERE.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any("bf16" in name and has is True for name, has in getattr(torch.cpu, "get_capabilities", dict)().items())
 
 
 def overhead(args):
@@ -180,8 +188,8 @@ def startup(args):
 
 def memory(args):
     """The largest memory of a process that does only this: resident set of the process on a CPU, tensors on a GPU; and how much of it came on top
-    of the same work with one image, which loads everything once. 8×8 images, three training steps or four DDIM steps; `batch` is how many images
-    `DDPM.sample` draws at a time."""
+    of the same work with one image, which loads everything once. 8×8 images in float32, three training steps or four DDIM steps; `batch` is how
+    many images `DDPM.sample` draws at a time."""
     draws = ((250, 250), (args.large, 250), (args.large, args.large // 4))
     rows = [[f"training at batch 128: {who}", f"{who} 128 128"] for who in CONTENDERS]
     rows += [[f"sampling {n:,} images, batch={batch:,}", f"sample {n} {batch}"] for n, batch in draws]
@@ -219,8 +227,8 @@ def peak_memory() -> float:
 
 
 def scaling(args):
-    """Time of one training step and one DDIM step of our network as one thing grows, the others staying at batch 16, 8×8, width 32; and of
-    drawing that many images in 5 steps, at most 250 at a time. Median of {rounds} rounds after {warmup} warm-up rounds."""
+    """Time of one training step and one DDIM step of our network, in float32, as one thing grows, the others staying at batch 16, 8×8, width 32;
+    and of drawing that many images in 5 steps, at most 250 at a time. Median of {rounds} rounds after {warmup} warm-up rounds."""
     rows, start = [], {"batch": 16, "image size": 8, "width": 32}
     for what, values in {"batch": (1, 4, 16, 64, 256), "image size": (8, 16, 32), "width": (16, 32, 64)}.items():
         for value in values:
@@ -254,11 +262,11 @@ def quality(args):
     floor: distance of its features to those of the test images, over the distance of as many train images; 1 is what real images get.
     Memorisation: median distance to the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1.
     Time stands still while samples are drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make
-    run`. **diffusers**: our architecture in its UNet2DModel and its training tutorial (AdamW 1e-4, 500 warm-up steps, cosine, batch 16, ε, linear
-    schedule, no EMA; labels dropped at 10 %), sampled by our DDIM (η = 0, clipped). **lucidrains**: classifier_free_guidance with its own and its
-    Trainer's defaults (Adam 1e-4, batch 16, EMA 0.995, ε, cosine schedule, labels dropped at 50 %; no flips), sampled by its own DDIM (η = 1,
-    clipped) with plain guidance, because its own fails at scale 1 and elsewhere drops the part of the update that is parallel to the output; or
-    by our DDIM."""
+    run`, which here trains in {precision}; the others train in float32. **diffusers**: our architecture in its UNet2DModel and its training
+    tutorial (AdamW 1e-4, 500 warm-up steps, cosine, batch 16, ε, linear schedule, no EMA; labels dropped at 10 %), sampled by our DDIM (η = 0,
+    clipped). **lucidrains**: classifier_free_guidance with its own and its Trainer's defaults (Adam 1e-4, batch 16, EMA 0.995, ε, cosine schedule,
+    labels dropped at 50 %; no flips), sampled by its own DDIM (η = 1, clipped) with plain guidance, because its own fails at scale 1 and elsewhere
+    drops the part of the update that is parallel to the output; or by our DDIM."""
     (images, y, classes), (test, _, _) = data.load("digits"), data.load("digits", "test")
     x, x_test, y = data.normalise(images).to(WHERE), data.normalise(test).to(WHERE), y.to(WHERE)
     judge = metrics.train_classifier(x, y)
@@ -299,9 +307,98 @@ def quality(args):
     return columns, rows
 
 
+# On a GPU.
+
+
+def gpu_training(args):
+    """DDPM's network for CIFAR-10 (35.7 M parameters, and an embedding of the labels), batch 128, images of noise; a step is all that it is under
+    "Training step". float32 is without TF32. Ours: TrainConfig's `precision` and `compile`, and nothing else. diffusers: the same weights in its
+    UNet2DModel, at its best: channels_last, autocast, torch.compile, AdamW fused, EMAModel with foreach. What the GPU can do is told by the product
+    of two 8192 × 8192 matrices, of the same type and in the same process; a step's work is counted as three forward passes ({gflop:.1f} GFLOP an
+    image each). Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one process."""
+    rows = []
+    for name, batch, a, b, rate, ideal in at_their_best(args, "train", (128,)):
+        rows.append([name, a, b, b / a, 1000 * batch / a, 1000 * batch / b, rate, 100 * 3 * ideal / a, 100 * 3 * ideal / b])
+        progress(rows)
+    return ["", "ours, ms", "diffusers, ms", "diffusers ÷ ours", "ours, images/s", "diffusers, images/s", "matrix product, TFLOP/s",
+            "ours, % of it", "diffusers, % of it"], rows
+
+
+def gpu_sampling(args):
+    """One DDIM step (η = 0, no clipping, no guidance) of the same network: each library's own loop over a few steps, divided by their number.
+    Compiled: torch.compile(mode="reduce-overhead"), which replays CUDA graphs. At the matrix rate: what the forward pass ({gflop:.1f} GFLOP an image)
+    would take if all of it ran as fast as a large matrix product. Median of {rounds} rounds after {warmup} warm-up rounds, taking turns in one
+    process."""
+    rows = []
+    for name, batch, a, b, _, ideal in at_their_best(args, "walk", (1, 16, 128)):
+        rows.append([f"batch {batch}, {name}", a / WALK, b / WALK, b / a, ideal])
+        progress(rows)
+    return ["", "ours, ms", "diffusers, ms", "diffusers ÷ ours", "at the matrix rate, ms"], rows
+
+
+def at_their_best(args, what: str, batches: tuple[int, ...]):
+    """One after another: (setting, batch, ms of ours, ms of diffusers, matrix rate in TFLOP/s, ms of the forward pass at that rate)."""
+    args.gflop = gflop(CIFAR, 32)
+    rates = {bf16: matrix_rate(args, torch.bfloat16 if bf16 else torch.float32) for bf16, _ in SETTINGS.values()}
+    for batch in (max(1, batch // args.shrink) for batch in batches):
+        for name, (bf16, compiled) in SETTINGS.items():
+            torch.compiler.reset()                              # or the next batch size would be compiled for all sizes
+            us, them = ours(CIFAR, 32, batch, bf16, compiled), diffusers(CIFAR, 32, batch, bf16, compiled, best=True)
+            same_network(us.net, them.net, CIFAR, 32)
+            them.net.train(what == "train")                     # dropout, which ours switches itself
+            ms = turns(args, {"ours": getattr(us, what), "diffusers": getattr(them, what)})
+            yield name, batch, ms["ours"], ms["diffusers"], rates[bf16], batch * args.gflop / rates[bf16]
+
+
+def matrix_rate(args, dtype: torch.dtype) -> float:
+    """TFLOP/s of a large matrix product."""
+    n = 8192 // args.shrink
+    a = torch.randn(n, n, device=WHERE, dtype=dtype)
+    return 2 * n**3 / 1e9 / turns(args, {"product": lambda: a @ a})["product"]
+
+
+def gflop(config: UNetConfig, size: int) -> float:
+    """Of one image's way through the network; a multiplication and its addition are two."""
+    from torch.utils.flop_counter import FlopCounterMode
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:       # shapes only: nothing is computed
+        UNet(config)(torch.empty(1, config.channels, size, size), torch.ones(1, dtype=torch.long))
+    return counter.get_total_flops() / 1e9
+
+
+def gpu_digits(args):
+    """From nothing to a model of which a classifier, trained on the train split, recognises 99 % of {samples:,} samples as what they were asked to
+    be (DDIM, {steps} steps). The learning rate falls to 0 at the end of a run, so every length is a run of its own, from seed 0; the first that
+    gets there is the last. Digits: the recipe of `make run`. MNIST, where it is at hand (`--data-dir`): its recipe with a larger batch. Training is in
+    {precision}. Seconds are those of training alone, after a few steps that load everything."""
+    sets = [("digits", 128, 1.0, data.load("digits"))]
+    if args.data_dir:
+        sets.append(("mnist", 512, 2.0, data.load("mnist", folder=args.data_dir)))
+    rows = []
+    for name, batch, scale, (images, y, classes) in sets:
+        (model, how), x, y = RECIPES[name], data.normalise(images).to(WHERE), y.to(WHERE)
+        judge = metrics.train_classifier(x, y, epochs=15 if len(x) < 10_000 else 3)
+        wanted = torch.arange(len(classes), device=WHERE).repeat_interleave(args.samples // len(classes))
+        for steps in (args.warmup, *args.lengths):
+            torch.manual_seed(0)
+            state = TrainState(DDPM(model).to(WHERE), replace(how, steps=steps, batch=batch))
+            began = now()
+            deque(train(state, x, y), maxlen=0)                 # to its end
+            seconds = now() - began
+            samples = state.averaged_model().sample(len(wanted), wanted, "ddim", args.steps, scale=scale, seed=1)
+            agreement = metrics.accuracy(judge, samples, wanted)
+            if steps != args.warmup:
+                rows.append([f"{name}, scale {scale:g}", batch, steps, seconds, steps * batch / seconds, 100 * agreement])
+                progress(rows)
+                if agreement >= GOAL:
+                    break
+    return ["", "batch", "steps", "seconds", "images/s", "agreement, %"], rows
+
+
 SECTIONS = {
     "speed": ("Training step", speed), "sampling": ("Sampling step", sampling), "overhead": ("What the samplers cost", overhead),
     "startup": ("Start-up", startup), "memory": ("Memory", memory), "scaling": ("Scaling", scaling), "quality": ("Quality for a time", quality),
+    "gpu-training": ("On a GPU: training step", gpu_training), "gpu-sampling": ("On a GPU: sampling step", gpu_sampling),
+    "gpu-digits": ("On a GPU: until digits are recognised", gpu_digits),
 }
 
 
@@ -338,7 +435,8 @@ def machine() -> str:
 def report(results: dict, out: Path) -> str:
     machines = {result["machine"] for result in results.values()}
     parts = ["# Benchmark\n", 'Written by `python benchmarks/measure.py --write`, after `python -m pip install -e ".[benchmark]"`.',
-             "One section alone: `python benchmarks/measure.py speed --write`. In a column a ÷ b, more than 1 means that b is the faster.\n"]
+             "One section alone: `python benchmarks/measure.py speed --write`. In a column a ÷ b, more than 1 means that b is the faster.",
+             "What a GPU does is measured by `python benchmarks/measure.py gpu --write`, on a machine that has one (CUDA).\n"]
     parts += [f"Machine: {machine}.\n" for machine in machines if len(machines) == 1]
     for name in SECTIONS:
         if name in results:

@@ -1,30 +1,43 @@
 """The command line:  python -m ddpm_tutorial train | sample | evaluate | doctor."""
 
 import argparse
+import ctypes
 import json
 import platform
-import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from . import data, metrics
-from .ddpm import DDPM
-from .training import RECIPES, TrainState, device, resume, save, train
-
-CHECKPOINT_SECONDS = 20
+from . import data, evaluation, metrics
+from .checkpoint import resume
+from .ddpm import DDPM, PRETRAINED
+from .forward import q_sample
+from .recipes import RECIPES, recipe
+from .run import run, summary_writer, together
+from .schedules import cosine
+from .training import TrainState, device, processes, train
 
 
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
+    _keep_memory()
     try:
         args.run(args)
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         sys.exit(f"ddpm_tutorial: {error}")
+
+
+def _keep_memory() -> None:
+    """Linux only: let the C library keep big blocks that were freed, instead of returning them and asking anew in every step: a tenth of a CPU's time."""
+    if sys.platform == "linux":
+        keep, trim, mmap = 2**30, -1, -3                        # mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim, keep), libc.mallopt(mmap, keep)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -47,21 +60,28 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("train", _train, "train a class-conditional model, then measure it",
                   "Train a class-conditional model; write its weights, samples, a film strip and the loss curve; measure it.")
-    add("--data", default="digits", help="data set: " + ", ".join(data.LOADERS))
-    add("--seconds", type=float, default=60.0, help="train about this long: the speed of the first steps turns it into a number of steps")
-    add("--steps", type=int, help="train this many steps instead")
+    add("--data", default="digits", help="data set: " + ", ".join(data.LOADERS) + ", or a folder of images, whose sub-folders are the classes")
+    add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are, or are downloaded to; default $DDPM_DATA, or a cache folder in your home")
+    add("--size", type=int, help="resize the images to this many pixels")
+    add("--seconds", type=float, help="train about this long: the speed of the first steps turns it into a number of steps; digits: 60")
+    add("--steps", type=int, help="train this many steps instead; mnist and fashion-mnist: 14000, cifar10: 800000")
+    add("--stages", type=_stages, metavar="SIZE:STEPS,…", help="grow the images: 8:500,16:1000,32:2000 trains the same weights at each size in turn")
     add("--out", type=Path, metavar="FOLDER", help="results; default runs/DATA. A folder that exists is left alone: the run goes to FOLDER-2, -3, …")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder, with the settings it was begun with")
-    add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as training.RECIPES has it for the data set")
+    add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as recipes.py has it for the data set")
     add("--timesteps", type=int, metavar="T", help="length of the chain")
     add("--predict", help="what the network predicts: eps, x0 or v")
     add("--batch", type=int, help="images per step")
     add("--lr", type=float, help="learning rate")
+    add("--micro", type=int, metavar="N", help="images at a time, where a batch needs too much memory; the batch stays what it is")
+    add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network's layers; default: what suits the device")
+    add("--compile", action="store_true", default=None, help="torch.compile the network: a minute of waiting, then faster on a GPU")
+    add("--tensorboard", action="store_true", help="log to TensorBoard as well as to log.jsonl")
     add("--seed", type=int, default=0, help="of everything random")
     add("--per-class", type=int, default=100, metavar="N", help="samples per class for the measurement; 0 for none")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
-    add("weights", type=Path, help="model.safetensors of a run")
+    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
     add("--n", type=int, default=100, help="number of images")
     add("--y", type=int, help="class of all of them; default: one column per class")
     add("--sampler", default="ddim", choices=("ddpm", "ddim"), help="how to walk from noise to data")
@@ -72,50 +92,63 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("samples.png"), help="picture to write; one that exists is left alone: samples-2.png, …")
 
     add = command("evaluate", _evaluate, "measure trained weights",
-                  "Agreement, Fréchet distance and memorisation of samples (DDIM, 50 steps), beside what real images get.")
-    add("weights", type=Path, help="model.safetensors of a run")
+                  "Agreement, Fréchet distance, inception-style score, precision, recall and memorisation of samples (DDIM, 50 steps), with intervals, "
+                  "beside what real images get.")
+    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
     add("--data", default="digits", help="the data set that it was trained on")
+    add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
+    add("--size", type=int, help="resize the images to this many pixels")
     add("--per-class", type=int, default=100, metavar="N", help="samples per class")
     add("--scales", type=float, nargs="+", default=[1.0, 2.0], help="guidance scales")
     add("--seed", type=int, default=1, help="of the noise")
+    add("--out", type=Path, metavar="FILE", help="write the numbers as JSON, too")
+
+    add = command("classifier", _classifier, "train a classifier that judges samples, or guides them",
+                  "Train the classifier that judges samples, on the train split; or, with --noisy, one of noisy images that guides them.")
+    add("--data", default="digits", help="data set")
+    add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
+    add("--noisy", action="store_true", help="of images at any t of a cosine schedule, T = 1000, for classifier guidance")
+    add("--epochs", type=int, default=15, help="times over the data")
+    add("--seed", type=int, default=0, help="of everything random")
+    add("--out", type=Path, metavar="FILE", help="weights; default runs/DATA-classifier.safetensors; one that exists is left alone")
 
     command("doctor", _doctor, "say what this machine can do", "Print what this machine has, and try three training steps.")
     return parser
 
 
-def _train(args) -> None:
-    state, name, folder = _continued(args.resume) if args.resume else _begun(args)
-    images, y, classes = data.load(name)
-    size = sum(p.numel() for p in state.model.net.parameters())
-    print(f"{len(images):,} images of {name}, {size:,} parameters, on {state.model.device}; results go to {folder}", flush=True)
-
-    if args.per_class:
-        metrics.per_class(y, args.per_class)                    # complains now, and not after a minute
-
-    # Train, with a bar; whatever happens, what was done is kept.
-    stop = []                                                   # Ctrl-C and SIGTERM wait until the step in progress is done
-    before = {s: signal.signal(s, lambda number, frame: stop.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    checkpoint, first, began = folder / "checkpoint.safetensors", state.step, time.perf_counter()
-    saved = began
+def _stages(text: str) -> list[tuple[int, int]]:
     try:
-        with tqdm(total=state.config.steps, initial=first, unit="step", desc="training", mininterval=0.5) as bar:
-            for progress in train(state, data.normalise(images), y):
-                now = time.perf_counter()
-                bar.total = progress.steps
-                bar.set_postfix_str(f"loss {progress.loss:.3f}, {(progress.step - first) * state.config.batch / (now - began):,.0f} images/s", refresh=False)
-                bar.update()
-                if stop:
-                    break
-                if now - saved > CHECKPOINT_SECONDS:
-                    save(state, checkpoint)
-                    saved = now
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    seconds = time.perf_counter() - began
-    save(state, checkpoint)
-    if stop:
-        sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
+        stages = [tuple(int(n) for n in stage.split(":")) for stage in text.split(",")]
+        if all(size > 0 and steps > 0 for size, steps in stages):
+            return stages
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no list of SIZE:STEPS, such as 8:500,16:1000,32:2000")
+
+
+def _train(args) -> None:
+    with together() as where:
+        chief = processes()[0] == 0
+        state, name, settings, folder = _continued(args.resume, where) if args.resume else _begun(args, where, chief)
+        images, y, classes = data.load(name, folder=settings["data_dir"], size=settings["size"])
+        labelled = state.model.config.num_classes is not None
+        if chief:
+            size = sum(p.numel() for p in state.model.net.parameters())
+            print(f"{len(images):,} images of {name}, {size:,} parameters, on {where} in {state.config.precision}; results go to {folder}", flush=True)
+        if args.per_class:
+            metrics.per_class(y, args.per_class)                # complains now, and not after a minute
+        if args.tensorboard:
+            summary_writer()
+        if chief and not args.resume:
+            folder.mkdir(parents=True)
+            (folder / "run.json").write_text(json.dumps(settings), encoding="utf-8")
+        first = state.step
+        seconds = run(state, images, y if labelled else None, folder, settings["stages"], args.tensorboard)
+        if state.stop and chief:
+            sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
+        if not chief or state.stop:
+            return
+
     figures = {"steps": state.step, "seconds": round(seconds, 1), "images_per_second": round((state.step - first) * state.config.batch / seconds)}
     print(f"trained to step {state.step:,} in {seconds:.1f} s, {figures['images_per_second']:,} images/s", flush=True)
 
@@ -123,79 +156,135 @@ def _train(args) -> None:
     model = state.averaged_model()
     written = {"weights": model.save(folder / "model.safetensors")} | _pictures(model, state.losses, name, classes, folder)
     if args.per_class:
-        figures |= _measure(model, name, args.per_class, [1.0, 2.0], seed=1)
+        figures |= _measure(model, settings, args.per_class, [1.0, 2.0], seed=1)
     written["figures"] = folder / "figures.json"
     written["figures"].write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for what, path in written.items():
         print(f"{what:>12}: {path}")
 
 
-def _begun(args) -> tuple[TrainState, str, Path]:
+def _begun(args, where: torch.device, chief: bool) -> tuple[TrainState, str, dict, Path]:
+    """A new run for a new folder; its settings will go into run.json there, so that --resume needs no others."""
     def changed(config, **changes):
         return replace(config, **{k: v for k, v in changes.items() if v is not None})
 
-    data.load(args.data)                                        # complains of an unknown name
-    config, how = RECIPES[args.data]
+    stages = args.stages or []
+    size = stages[-1][0] if stages else args.size
+    settings = {"data": args.data, "data_dir": args.data_dir and str(args.data_dir), "size": size, "stages": stages}
+    dataset = data.load(args.data, folder=args.data_dir, size=size)
+    config, how = recipe(args.data, dataset.images, dataset.classes)
     config = changed(config, timesteps=args.timesteps, schedule=args.schedule, predict=args.predict)
-    how = changed(how, steps=args.steps, seconds=args.seconds, batch=args.batch, lr=args.lr, seed=args.seed)
+    if args.seconds is not None:
+        how = replace(how, steps=None, seconds=args.seconds)
+    steps = sum(n for _, n in stages) or args.steps
+    how = changed(how, steps=steps, batch=args.batch, micro=args.micro, lr=args.lr, precision=args.precision, compile=args.compile, seed=args.seed)
+    least = 2 ** (len(config.unet.mults) - 1)
+    if any(size % least for size, _ in stages):
+        raise ValueError(f"stages have {', '.join(str(size) for size, _ in stages)} pixels; this U-Net needs multiples of {least}")
     torch.manual_seed(args.seed)                                # of the first weights
-    state = TrainState(DDPM(config).to(device()), how)
-    folder = _unused(args.out or Path("runs") / args.data)
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"data": args.data}), encoding="utf-8")
-    return state, args.data, folder
+    state = TrainState(DDPM(config).to(where), how)
+    train(state, dataset.images, transform=data.normalise)      # complains now: no step is taken before one is asked for
+    folder = _unused(args.out or Path("runs") / Path(args.data).name) if chief else Path()
+    return state, args.data, settings, folder
 
 
-def _continued(folder: Path) -> tuple[TrainState, str, Path]:
-    state = resume(folder / "checkpoint.safetensors", device())
-    return state, json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"], folder
+def _continued(folder: Path, where: torch.device) -> tuple[TrainState, str, dict, Path]:
+    state = resume(folder / "checkpoint.safetensors", where)
+    settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return state, settings["data"], settings, folder
 
 
 def _pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ...], folder: Path) -> dict[str, Path]:
     from . import plots
 
-    K, steps = len(classes), min(50, model.schedule.T)
-    samples = model.sample(10 * K, torch.arange(K).repeat(10), "ddim", steps, scale=2.0)
-    walk = list(model.trajectory(K, torch.arange(K), "ddpm", min(100, model.schedule.T), scale=2.0, seed=1))
+    steps, T = min(50, model.schedule.T), min(100, model.schedule.T)
+    labelled = model.config.num_classes is not None
+    columns, scale, how = (len(classes), 2.0, "guided samples, scale 2") if labelled else (10, 1.0, "samples")
+    y = torch.arange(columns) if labelled else None
+    samples = model.sample(10 * columns, y.repeat(10) if labelled else None, "ddim", steps, scale=scale)
+    walk = list(model.trajectory(columns, y, "ddpm", T, scale=scale, seed=1))
+    shown = min(3, columns - 1)
     figures = {
-        "samples": plots.grid(samples, K, classes, f"{name}: guided samples, DDIM, {steps} steps, scale 2"),
-        "film_strip": plots.film_strip(walk, image=3, title=f"from noise to a {classes[3]}: DDPM, {len(walk) - 1} steps, scale 2"),
+        "samples": plots.grid(samples, columns, classes if labelled else (), f"{name}: {how}, DDIM, {steps} steps"),
+        "film_strip": plots.film_strip(walk, image=shown, title=f"from noise to {classes[shown] if labelled else 'an image'}: DDPM, {T} steps"),
         "loss": plots.loss_curve(losses, max(1, len(losses) // 50), f"training on {name}"),
     }
     for what, figure in figures.items():
         figure.savefig(folder / f"{what}.png", dpi=150)
     written = {what.replace("_", " "): folder / f"{what}.png" for what in figures}
-    return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=K)}
+    return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=columns)}
 
 
-def _measure(model: DDPM, name: str, per_class: int, scales: list[float], seed: int) -> dict[str, float]:
+def _measure(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int) -> dict[str, dict]:
     """Print and return what samples get, beside what real images get."""
-    train_set, test_set = data.load(name), data.load(name, "test")
+    train_set, test_set = (data.load(settings["data"], split, settings["data_dir"], settings["size"]) for split in ("train", "test"))
     x, x_test = (data.normalise(d.images).to(model.device) for d in (train_set, test_set))
-    print("training the judge: a small classifier, on the train split only …", flush=True)
-    judge = metrics.train_classifier(x, train_set.y.to(x.device))
-    figures = {"classifier_test_accuracy": metrics.accuracy(judge, x_test, test_set.y.to(x.device))}
-    real = metrics.features(judge, x_test)
-    as_many = metrics.per_class(train_set.y, per_class)
-    figures["frechet_floor"] = metrics.frechet_distance(metrics.features(judge, x[as_many]), real)
-    print(f"  its accuracy on {len(x_test)} test images: {figures['classifier_test_accuracy']:.4f}")
-    print(f"  Fréchet distance, {len(as_many)} train images against the test images: {figures['frechet_floor']:.3f}, the floor")
+    judge = evaluation.judge(_classifier_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
+    K, steps = len(train_set.classes), min(50, model.schedule.T)
+    y = torch.arange(K).repeat_interleave(per_class)
+    rows = {f"real images ({len(x_test):,} for testing)": evaluation.floors(judge, len(y))}
+    for scale in scales if model.config.num_classes else [1.0]:
+        samples = []
+        for i in tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False):
+            labels = y[i:i + 250]
+            samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
+        row = rows[f"scale {scale:g}"] = evaluation.measure(torch.cat(samples), y, judge)
+        if not model.config.num_classes:                        # nothing was asked for
+            del row["agreement"], row["agreement_interval"], row["control"]
+        if x.shape[1] == 3:
+            try:
+                row["fid"] = evaluation.torch_fidelity_fid(data.denormalise(torch.cat(samples)), test_set.images)
+                print(f"FID (Inception) of {len(y):,} samples at scale {scale:g}: {row['fid']:.2f}")
+            except (ImportError, FileNotFoundError) as missing:
+                print(missing)
+    print(f"\nDDIM, {steps} steps, noise seed {seed}, 95 % intervals:\n\n{evaluation.table(rows)}\n", flush=True)
+    return rows
 
-    y, steps = torch.arange(len(train_set.classes)).repeat_interleave(per_class), min(50, model.schedule.T)
-    for scale in scales:
-        parts = tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False)
-        samples = torch.cat([model.sample(len(y[i:i + 250]), y[i:i + 250], "ddim", steps, scale=scale, seed=seed, first=i) for i in parts])
-        agreement = metrics.accuracy(judge, samples, y.to(samples.device))
-        distance = metrics.frechet_distance(metrics.features(judge, samples), real)
-        nearest = metrics.memorisation(samples, x, x_test)
-        figures |= {f"agreement_scale_{scale:g}": agreement, f"frechet_scale_{scale:g}": distance, f"memorisation_scale_{scale:g}": nearest}
-        print(f"  {len(y):,} samples, DDIM {steps} steps, scale {scale:g}: agreement {agreement:.3f}, Fréchet distance {distance:.3f} "
-              f"({distance / figures['frechet_floor']:.2f} × floor), memorisation ratio {nearest:.2f}")
-    return figures
+
+def _classifier_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:
+    """The judge: the one that comes with the package, or else trained now."""
+    path = PRETRAINED["digits"].with_name(f"{settings['data']}-classifier.safetensors")
+    if path.is_file() and settings["size"] is None:
+        net, card = evaluation.load_classifier(path)
+        print(f"the judge: {path.name}, SHA-256 {evaluation.sha256(path)[:16]}…, test accuracy {card['test_accuracy']:.4f}", flush=True)
+        return net.to(x.device)
+    print("training the judge: a small classifier, on the train split only …", flush=True)
+    return metrics.train_classifier(x, y.to(x.device), epochs=15 if len(x) < 10_000 else 3)
 
 
 def _evaluate(args) -> None:
-    _measure(DDPM.load(args.weights).to(device()), args.data, args.per_class, args.scales, args.seed)
+    settings = {"data": args.data, "data_dir": args.data_dir, "size": args.size}
+    rows = _measure(DDPM.load(args.weights).to(device()), settings, args.per_class, args.scales, args.seed)
+    if args.out:
+        _unused(args.out).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _classifier(args) -> None:
+    """Train, store in float16, read back, and measure what was stored."""
+    train_set, test_set = (data.load(args.data, split, args.data_dir) for split in ("train", "test"))
+    x, x_test = (data.normalise(d.images).to(device()) for d in (train_set, test_set))
+    y, y_test = train_set.y.to(x.device), test_set.y.to(x.device)
+    schedule = cosine(1000)
+
+    def diffuse(x_0, t=None):
+        t = torch.randint(1, schedule.T + 1, (len(x_0),)) if t is None else torch.full((len(x_0),), t)
+        return q_sample(schedule, x_0, torch.randn_like(x_0), t), t.to(x_0.device)
+
+    print(f"training on {len(x):,} images of {args.data} …", flush=True)
+    began = time.perf_counter()
+    net = metrics.train_classifier(x, y, args.epochs, seed=args.seed, diffuse=diffuse if args.noisy else None)
+    seconds = time.perf_counter() - began
+    path = _unused(args.out or Path("runs") / f"{args.data}-{'noisy-' if args.noisy else ''}classifier.safetensors")
+    evaluation.save_classifier(net, path, half=True)
+    stored = evaluation.load_classifier(path)[0].to(x.device)
+    card = {"data": args.data, "epochs": args.epochs, "seed": args.seed, "seconds": round(seconds, 1)}
+    if args.noisy:
+        torch.manual_seed(args.seed)
+        card["test_accuracy_at"] = {t: metrics.accuracy(lambda x, t=t: stored(*diffuse(x, t)), x_test, y_test) for t in (1, 250, 500, 750, 1000)}
+    else:
+        card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
+    evaluation.save_classifier(stored, path, half=True, **card)
+    print(f"{path}: SHA-256 {evaluation.sha256(path)}\n{json.dumps(card)}")
 
 
 def _sample(args) -> None:

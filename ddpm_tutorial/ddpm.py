@@ -20,6 +20,8 @@ from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded
 from .schedules import Schedule, by_name, integer
 from .unet import UNet, UNetConfig
 
+PRETRAINED = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits", "mnist")}   # pretrained/README.md has their cards
+
 
 def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor, y: Tensor | None = None, predict: str = "eps") -> Tensor:
     """[1] eq. 14, Algorithm 1 line 5: the mean squared error of each image, (B,); with "eps" it is ‖ε - ε_θ(x_t, t)‖² / dim.
@@ -203,9 +205,9 @@ class DDPM(nn.Module):
 
     # Weights.
 
-    def save(self, path: str | Path) -> Path:
-        """Write weights and config to one safetensors file."""
-        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+    def save(self, path: str | Path, half: bool = False) -> Path:
+        """Write weights and config to one safetensors file; half: in float16, half as large, each weight to three digits."""
+        tensors = {f"net.{k}": v.half() if half else v for k, v in self.net.state_dict().items()}
         if self.config.schedule == "custom":
             tensors["alpha_bar"] = self.schedule.alpha_bar
         header = {"config": asdict(self.config), "net": type(self.net).__name__}
@@ -213,7 +215,11 @@ class DDPM(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, net: nn.Module | None = None) -> "DDPM":
-        """The model that `save` wrote, on the CPU.  A model with your own network needs that network: load(path, net=…)."""
+        """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits", "mnist".
+
+        A model with your own network needs that network: load(path, net=…).
+        """
+        path = PRETRAINED.get(path, path)
         tensors, header = read(path, "weights")
         if header["net"] != "UNet" and net is None:
             raise ValueError(f"{path} holds the weights of your own network {header['net']}: build it, and pass it as net=…")

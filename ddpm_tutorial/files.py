@@ -20,6 +20,8 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
             os.fsync(file.fileno())
         os.chmod(beside, 0o644)                                 # safetensors writes for the owner alone; a class shares its models
         os.replace(beside, path)
+    except SafetensorError as error:                            # such as a full disk
+        raise OSError(f"{path} could not be written: {error}") from None
     finally:
         beside.unlink(missing_ok=True)
     return path

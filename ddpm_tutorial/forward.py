@@ -88,7 +88,7 @@ class NetDenoiser:
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         _noisy(t)
         like(self.schedule.at(t), x_t)                          # complains of times that are no integers in 0 … T, or not one per image
-        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
+        times = t.to(x_t.device).expand(len(x_t)) if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
         with evaluating(self.net):
             out = self.net(x_t, times) if self.y is None else self.net(x_t, times, self.y)
         return to_eps(self.schedule, x_t, out.to(x_t.dtype), t, self.predict)

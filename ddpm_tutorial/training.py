@@ -1,28 +1,28 @@
-"""The training loop and its book-keeping.
+"""The training loop and what it remembers.
 
-Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε and the dropped labels are functions of
-(seed, step).  So a run that was stopped and resumed is the run that was never stopped, bit for bit on a CPU.
+Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε, flips and dropped labels are functions of
+(seed, step), drawn for the whole batch and then shared out.  So a run that was stopped and resumed is the run that was never stopped,
+bit for bit on a CPU; and one process or eight, one batch or four micro-batches, are the same run, up to rounding.
 
 [1] Esser et al. Scaling Rectified Flow Transformers for High-Resolution Image Synthesis. arXiv:2403.03206, section 3.1
 """
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from .ddpm import DDPM, DDPMConfig, drop_labels, load_weights, loss
-from .files import read, write
-from .schedules import Schedule
-from .unet import UNetConfig
+from .ddpm import DDPM, drop_labels, loss
 
 
 @dataclass(frozen=True)
@@ -31,45 +31,56 @@ class TrainConfig:
 
     steps: int | None = None                                    # optimizer steps; None: as many as fit into `seconds`
     seconds: float = 60.0
-    batch: int = 128
+    batch: int = 128                                            # images per step, of all processes together
+    micro: int | None = None                                    # images at a time, where a process's share of the batch needs too much memory
     lr: float = 2e-3                                            # AdamW's, after warm-up
-    warmup: int = 100                                           # steps from 0 to lr; then half a cosine down to 0
+    warmup: int = 100                                           # steps from 0 to lr …
+    decay: str = "cosine"                                       # … then half a cosine down to 0, or "constant"
+    betas: tuple[float, float] = (0.9, 0.99)                    # AdamW's
+    weight_decay: float = 0.01                                  # AdamW's
     clip_grad: float = 1.0                                      # largest norm of the gradient
     ema: float = 0.999                                          # decay of the averaged weights that we sample from
     times: str = "uniform"                                      # how t is drawn: uniform, as in DDPM, or logit-normal [1], more in the middle
+    flip: bool = False                                          # mirror every other image, drawn anew each time
+    precision: str | None = None                                # float32, bfloat16 or float16, of the network's layers; None: what suits the device
+    compile: bool = False                                       # torch.compile the network: a minute of waiting, then faster on a GPU
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "seconds", "batch", "lr", "warmup", "clip_grad"):
+        object.__setattr__(self, "betas", tuple(self.betas))    # a list, as JSON gives it
+        for name in ("steps", "seconds", "batch", "micro", "lr", "warmup", "clip_grad"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
-        if self.times not in ("uniform", "logit-normal"):
-            raise ValueError(f"times is {self.times!r}; choose uniform or logit-normal")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(str, allowed))}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must lie in 0 … 1, without 1")
 
 
-RECIPES = {                                                     # what each data set is trained with, unless told otherwise
-    "digits": (
-        DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
-        TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
-}
-
-CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps; all of them are in the warm-up
+CHOICES = {"decay": ("cosine", "constant"), "times": ("uniform", "logit-normal"), "precision": (None, "float32", "bfloat16", "float16")}
+CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps
+BANDS = 10                                                      # of t, for which the loss is recorded separately
 
 
 @dataclass
 class TrainState:
-    """All that a run is: save it, and it can go on elsewhere."""
+    """All that a run is: `checkpoint.save` it, and it can go on elsewhere."""
 
     model: DDPM
     config: TrainConfig
     step: int = 0                                               # how many are done
     losses: list[float] = field(default_factory=list)           # of each step
+    loss_by_time: Tensor = field(default_factory=lambda: torch.full((BANDS,), math.nan))    # running mean in each tenth of 1 … T; NaN: not met yet
+    stop: bool = False                                          # set it, and the run ends after the step in progress; of several processes, all at one
 
     def __post_init__(self):
+        where = self.model.device
+        self.config = replace(self.config, precision=self.config.precision or best_precision(where))
         self.ema = AveragedModel(self.model.net, multi_avg_fn=self._average)    # parameters only: buffers are no weights
-        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=(0.9, 0.99), fused=True)
+        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=self.config.betas,
+                                           weight_decay=self.config.weight_decay, fused=True)
+        self.scaler = torch.amp.GradScaler(where.type, enabled=self.config.precision == "float16")      # small gradients would be 0 in float16
 
     def _average(self, averaged, current, n):
         """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start.
@@ -92,42 +103,53 @@ class Progress(NamedTuple):
     steps: int | None                                           # of how many; None while the speed is still being measured
     loss: float
     lr: float
+    grad_norm: float                                            # before clipping
 
 
-def train(state: TrainState, x_0: Tensor, y: Tensor | None = None) -> Iterator[Progress]:
-    """Train on images x_0 (N, C, H, W) in [-1, 1] with labels y (N,), from state.step on.
+def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: int | None = None, transform: Callable | None = None) -> Iterator[Progress]:
+    """Train on images (N, C, H, W) in [-1, 1] with labels y (N,), from state.step to step `until` (default: to the end).
 
+    transform: what makes a batch of [-1, 1] from a batch of images: with data.normalise they stay uint8 in memory.
     A generator: it takes a step when you ask for the next Progress, so loop over it.  Breaking off between steps loses nothing.
+    Started by torchrun, every process does its share of each batch; all of them must ask for the same steps.
     """
-    return _steps(state, state.model._images(x_0), state.model._labels(len(x_0), y))
+    images = images.to(state.model.device)
+    state.model._images(images if transform is None else transform(images[:1]))
+    if state.config.batch % processes()[1]:
+        raise ValueError(f"batch is {state.config.batch}; it must be a multiple of the number of processes, {processes()[1]}")
+    return _steps(state, images, state.model._labels(len(images), y), math.inf if until is None else until, transform or (lambda x: x))
 
 
-def _steps(state, x_0, y):
-    net, began = state.model.net, None
-    while state.config.steps is None or state.step < state.config.steps:
+def _steps(state, images, y, until, transform):
+    net, began, world = state.model.net, None, processes()[1]
+    call = DistributedDataParallel(net) if world > 1 else net   # which averages the processes' gradients
+    call = torch.compile(call) if state.config.compile else call
+    shape = transform(images[:1]).shape[1:]
+    agreed = bool(gathered(torch.tensor([float(state.stop)], device=images.device)).any())     # one process that left alone would let the others wait
+    while state.step < min(until, math.inf if state.config.steps is None else state.config.steps) and not (agreed if world > 1 else state.stop):
         step, config = state.step, state.config
         net.train()
 
-        # Draw everything that is random, on the CPU.
-        index, t, eps, dropped = draw(step, len(x_0), state.model.schedule.T, x_0.shape[1:], config)
-        labels = None if y is None else drop_labels(y[index], (dropped < state.model.config.p_uncond).to(y.device), state.model.config.num_classes)
-
         # Algorithm 1, but for how t may be drawn.
-        per_image = loss(net, state.model.schedule, x_0[index], eps.to(x_0), t, labels, state.model.config.predict)
-        value = per_image.mean()
-        state.optimizer.zero_grad()
-        value.backward()
-        norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad)
-        lr = learning_rate(step, config)
-        if not torch.isfinite(norm + value):
-            raise FloatingPointError(f"loss {value.item()}, gradient norm {norm.item()} at step {step}, learning rate {lr:.2g}: lower the learning rate "
+        drawn, gradient = draw(step, len(images), state.model.schedule.T, shape, config), None
+        with suppress(torch.OutOfMemoryError):
+            gradient = _gradient(state, call, images, y, transform, drawn)
+        if gradient is None:                                    # not in an except clause: the error would keep alive what filled the memory
+            _halve(state)
+            continue                                            # the same step again: what it draws depends on nothing else
+        losses, norm, agreed = gradient
+        value, lr = losses.mean().item(), learning_rate(step, config)
+        if not (math.isfinite(value) and (math.isfinite(norm) or state.scaler.is_enabled())):   # a scaler tries, and skips, steps that are too large
+            raise FloatingPointError(f"loss {value}, gradient norm {norm} at step {step}, learning rate {lr:.2g}: lower the learning rate "
                                      "or look for NaN in the data. The averaged weights were not touched.")
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.ema.update_parameters(net)
         state.step += 1
-        state.losses.append(value.item())
+        state.losses.append(value)
+        _record(state.loss_by_time, drawn.t, losses, state.model.schedule.T)
 
         # Seconds become a number of steps, once.
         if config.steps is None:
@@ -135,79 +157,126 @@ def _steps(state, x_0, y):
                 began = step, time.perf_counter()
             elif began and step - began[0] >= len(CALIBRATION):
                 speed = (step - began[0]) / (time.perf_counter() - began[1])
-                state.config = replace(config, steps=max(state.step, round(config.seconds * speed)))
-        yield Progress(state.step, state.config.steps, state.losses[-1], lr)
+                steps = gathered(torch.tensor([max(state.step, round(config.seconds * speed))], device=images.device))[0]
+                state.config = replace(config, steps=int(steps))
+        yield Progress(state.step, state.config.steps, value, lr, norm)
     net.eval()
 
 
-def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The random part of a step, a function of (seed, step): which images (B,), t (B,), ε (B, *shape), and a uniform number per label (B,)."""
+def _gradient(state, call, images, y, transform, drawn):
+    """The gradient of one batch, clipped, into .grad.   → the loss of each image (B,), on the CPU; the norm before clipping; whether to stop."""
+    model, config, (rank, world) = state.model, state.config, processes()
+    share, where = config.batch // world, images.device
+    micro, end, losses = min(config.micro or share, share), (rank + 1) * share, []
+    state.optimizer.zero_grad()
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.manual_seed(_seed(config.seed, 2, state.step, rank))              # for dropout; the caller's random numbers stay as they are
+        for first in range(rank * share, end, micro):
+            mine = slice(first, min(first + micro, end))
+            x_0 = transform(images[drawn.index[mine].to(where)])
+            if config.flip:
+                x_0 = torch.where((drawn.flip[mine] < 0.5).to(where).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
+            labels = y
+            if y is not None:
+                labels = drop_labels(y[drawn.index[mine].to(where)], (drawn.drop[mine] < model.config.p_uncond).to(where), model.config.num_classes)
+            with call.no_sync() if world > 1 and mine.stop < end else nullcontext():            # processes meet once a step
+                with torch.autocast(where.type, getattr(torch, config.precision), enabled=config.precision != "float32"):
+                    per_image = loss(call, model.schedule, x_0, drawn.eps[mine].to(x_0), drawn.t[mine], labels, model.config.predict)
+                state.scaler.scale(per_image.sum() * (world / config.batch)).backward()
+            losses.append(per_image.detach())
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(model.net.parameters(), config.clip_grad)
+    flag = torch.tensor([float(state.stop)], device=where)
+    told = gathered(torch.cat([*losses, norm[None], flag])).cpu().view(world, share + 2)        # the one moment in which a GPU is waited for
+    stop = bool(told[:, -1].any())
+    if stop:                                                    # never set back: a signal may have come in the meantime
+        state.stop = True
+    return told[:, :share].flatten(), told[0, share].item(), stop
+
+
+def _halve(state):
+    """Out of memory: half as many images at a time, the same batch."""
+    world = processes()[1]
+    micro = state.config.micro or state.config.batch // world
+    if world > 1 or micro == 1:                                 # other processes would wait for ever for this one
+        raise MemoryError(f"out of memory with {micro} images at a time on each device: choose a smaller network"
+                          + (f", or micro = {micro // 2}" if micro > 1 else ""))
+    state.optimizer.zero_grad()
+    torch.cuda.empty_cache()
+    state.config = replace(state.config, micro=(micro + 1) // 2)
+
+
+def _record(loss_by_time, t, losses, T):
+    """Move the running mean of each band of t that was met by 1/20 towards what was met."""
+    band = (t - 1) * BANDS // T
+    count = band.bincount(minlength=BANDS)
+    mean = band.bincount(losses, minlength=BANDS).float() / count
+    loss_by_time[:] = torch.where(count == 0, loss_by_time, torch.where(loss_by_time.isnan(), mean, torch.lerp(loss_by_time, mean, 0.05)))
+
+
+class Draw(NamedTuple):
+    """Everything random in one step, for the whole batch, on the CPU."""
+
+    index: Tensor                                               # (B,) which images
+    t: Tensor                                                   # (B,) in 1 … T
+    eps: Tensor                                                 # (B, C, H, W)
+    drop: Tensor                                                # (B,) uniform in 0 … 1: below p_uncond the label is dropped
+    flip: Tensor                                                # (B,) uniform in 0 … 1: below a half the image is mirrored, where that is asked for
+
+
+def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> Draw:
+    """The random part of a step: a function of (seed, step)."""
     position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
     index = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
-    generator = _generator(config.seed, 1, step)
+    generator = torch.Generator().manual_seed(_seed(config.seed, 1, step))
     u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
     if config.times == "logit-normal":
         u = (1.2 * torch.special.ndtri(u)).sigmoid()            # sigmoid of N(0, 1.2²)
     t = (u * T).long().clamp(0, T - 1) + 1
     eps = torch.randn(config.batch, *shape, generator=generator)
-    return index, t, eps, torch.rand(config.batch, generator=generator)
+    return Draw(index, t, eps, *torch.rand(2, config.batch, generator=generator))
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine that would reach 0 one step after the last."""
-    warm = min(1.0, (step + 1) / config.warmup)
-    if config.steps is None or step < config.warmup:
-        return config.lr * warm
+    """Linear warm-up, then constant, or half a cosine that would reach 0 one step after the last."""
+    if config.steps is None or config.decay == "constant" or step < config.warmup:
+        return config.lr * min(1.0, (step + 1) / config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
 
 
 @lru_cache(maxsize=2)
 def _permutation(N: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(N, generator=_generator(seed, 0, epoch))
+    return torch.randperm(N, generator=torch.Generator().manual_seed(_seed(seed, 0, epoch)))
 
 
-def _generator(*key: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+def _seed(*key: int) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
-def save(state: TrainState, path: str | Path) -> Path:
-    """Write the whole run to one file: weights, average, optimizer; configs, step and losses in the header."""
-    moments = state.optimizer.state_dict()["state"]
-    tensors = {f"net.{k}": v for k, v in state.model.net.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
-    tensors |= {f"optimizer.{i}.{k}": v for i, values in moments.items() for k, v in values.items()}
-    tensors |= {"losses": torch.tensor(state.losses, dtype=torch.float64)}
-    if state.model.config.schedule == "custom":
-        tensors["alpha_bar"] = state.model.schedule.alpha_bar
-    header = {"model": asdict(state.model.config), "net": type(state.model.net).__name__, "train": asdict(state.config), "step": state.step}
-    return write(path, tensors, "checkpoint", header)
-
-
-def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module | None = None) -> TrainState:
-    """The run that `save` wrote, on a device and ready for `train`.  A model with your own network needs that network: net=…"""
-    tensors, header = read(path, "checkpoint")
-    if header["net"] != "UNet" and net is None:
-        raise ValueError(f"{path} is a run of your own network {header['net']}: build it, and pass it as net=…")
-    schedule = Schedule(tensors["alpha_bar"]) if "alpha_bar" in tensors else None
-    model = DDPM(DDPMConfig(**header["model"]), net, schedule).to(where)
-    state = TrainState(model, TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist())
-    load_weights(state.model.net, _part(tensors, "net."), path)
-    load_weights(state.ema, _part(tensors, "ema."), path)
-    parameters, moments = list(model.net.parameters()), {}
-    for key, value in _part(tensors, "optimizer.").items():
-        i, name = key.split(".", 1)
-        parameter = parameters[int(i)]
-        if value.shape == parameter.shape:                      # laid out in memory like its parameter: the fused AdamW takes that for granted
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        moments.setdefault(int(i), {})[name] = value
-    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    return state
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
+# Where to train.
 
 def device() -> torch.device:
     """The best device at hand: a CUDA GPU, an Apple GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def best_precision(where: torch.device) -> str:
+    """bfloat16 where it is native (a CPU may have it too), float16 on older GPUs, else float32."""
+    if where.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)     # no public name for it yet
+    return "bfloat16" if where.type == "cpu" and native() else "float32"
+
+
+def processes() -> tuple[int, int]:
+    """Which process this is, and of how many."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """What every process holds, one after another."""
+    if processes()[1] == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(processes()[1])]
+    dist.all_gather(parts, x)
+    return torch.cat(parts)

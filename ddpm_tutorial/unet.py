@@ -86,7 +86,7 @@ class UNet(nn.Module):
                 width = out
             self.up.append(Level(blocks, None if level == 0 else Upsample(out)))
 
-        self.norm_out = nn.GroupNorm(c.groups, width, eps=1e-6)
+        self.norm_out = GroupNorm(c.groups, width)
         self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says ε = 0
         self.to(memory_format=torch.channels_last)              # how pixels lie in memory, nothing else: convolutions are faster so
 
@@ -140,10 +140,10 @@ class Block(nn.Module):
 
     def __init__(self, width_in: int, width: int, emb: int, attention: bool, config: UNetConfig):
         super().__init__()
-        self.norm1 = nn.GroupNorm(config.groups, width_in, eps=1e-6)
+        self.norm1 = GroupNorm(config.groups, width_in)
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
         self.emb = nn.Linear(emb, width)
-        self.norm2 = nn.GroupNorm(config.groups, width, eps=1e-6)
+        self.norm2 = GroupNorm(config.groups, width)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = zero(nn.Conv2d(width, width, 3, padding=1))                # so a new block is the identity
         self.shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
@@ -156,19 +156,34 @@ class Block(nn.Module):
         return self.attention(self.shortcut(x) + h)
 
 
+class GroupNorm(nn.GroupNorm):
+    def __init__(self, groups: int, width: int):
+        super().__init__(groups, width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(widened(x))
+
+
+def widened(x: Tensor) -> Tensor:
+    """Under bfloat16 autocast on a CPU, norms and attention are both faster and better in float32; a GPU decides for itself."""
+    return x.float() if x.is_cpu and x.dtype == torch.bfloat16 else x
+
+
 class Attention(nn.Module):
     """Self-attention over the H·W positions, one head, residual."""
 
     def __init__(self, width: int, groups: int):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.norm = GroupNorm(groups, width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = zero(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         q, k, v = self.qkv(self.norm(x).flatten(2).mT).chunk(3, dim=-1)         # each (B, H·W, C)
-        h = self.out(F.scaled_dot_product_attention(q, k, v))
+        with torch.autocast("cpu", enabled=False):
+            h = F.scaled_dot_product_attention(widened(q), widened(k), widened(v))
+        h = self.out(h)
         return x + h.mT.reshape(B, C, H, W)
 
 

@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 import torch
-
+from safetensors import SafetensorError
 from torch.optim.swa_utils import AveragedModel
 
 import ddpm_tutorial.__main__ as cli
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, metrics, resume, save, train
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, files, metrics, resume, save, train
 
 SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
 CONFIG = DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)
@@ -42,6 +42,14 @@ def weights(tmp_path_factory):
 def no_pictures(monkeypatch):
     """Drawing takes most of the time; one test looks at the pictures."""
     monkeypatch.setattr(cli, "_pictures", lambda *args: {}, raising=False)
+
+
+@pytest.fixture
+def quick_measurement(monkeypatch):
+    """A classifier that has seen the images once, and two resamples: what is measured is another file's business."""
+    train_classifier = metrics.train_classifier
+    monkeypatch.setattr(metrics, "train_classifier", lambda x, y, **options: train_classifier(x, y, **options | {"epochs": 1}))
+    monkeypatch.setattr(metrics, "bootstrap", partial(metrics.bootstrap, n=2))
 
 
 def contents(folder):
@@ -89,7 +97,7 @@ def interrupted(folder, steps=5, at=2):
         if progress.step == at:
             break
     save(state, folder / "checkpoint.safetensors")
-    (folder / "run.json").write_text(json.dumps({"data": "digits"}))
+    (folder / "run.json").write_text(json.dumps({"data": "digits", "data_dir": None, "size": None, "stages": []}))
 
 
 def test_resume_goes_on_in_the_same_folder(tmp_path, no_pictures):
@@ -123,6 +131,86 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(number, tmp_path, 
     assert all(torch.equal(whole[k], run[k]) for k in whole)
 
 
+def test_a_second_resume_of_a_run_in_stages_is_the_run_that_was_never_stopped(tmp_path, no_pictures, monkeypatch):
+    """--stages 4:3,8:4, stopped in the first stage and in the second: --resume needs no other word; the model that is saved has the last size."""
+    words = [*TRAIN, "--stages", "4:3,8:4", "--out"]
+    cli.main([*words, str(tmp_path / "whole")])
+    update = AveragedModel.update_parameters
+
+    def interrupted(self, net):
+        update(self, net)
+        if self.n_averaged in (2, 5):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(AveragedModel, "update_parameters", interrupted)
+    for step, again in ((2, [*words, str(tmp_path / "run")]), (5, ["train", "--resume", str(tmp_path / "run"), "--per-class", "0"])):
+        with pytest.raises(SystemExit, match=f"step {step}"):
+            cli.main(again)
+        assert resume(tmp_path / "run" / "checkpoint.safetensors").model.config.image_size == {2: 4, 5: 8}[step]
+    cli.main(["train", "--resume", str(tmp_path / "run"), "--per-class", "0"])
+    whole, run = (DDPM.load(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert whole.config == run.config and run.config.image_size == 8
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), run.state_dict().values()))
+
+
+def test_what_is_asked_for_is_what_is_trained(tmp_path, no_pictures):
+    """Every option of train reaches the run, and stays with it."""
+    cli.main([*TRAIN, "--micro", "3", "--lr", "0.001", "--precision", "float16", "--schedule", "linear", "--predict", "x0", "--seed", "4", "--size", "12",
+              "--out", str(tmp_path / "run")])
+    state = resume(tmp_path / "run" / "checkpoint.safetensors")
+    how, model = state.config, state.model.config
+    assert (how.steps, how.batch, how.micro, how.lr, how.precision, how.seed) == (3, 8, 3, 0.001, "float16", 4)
+    assert (model.timesteps, model.schedule, model.predict, model.image_size) == (20, "linear", "x0", 12)
+
+
+def test_a_model_without_labels_is_trained_and_measured(tmp_path, no_pictures, quick_measurement, monkeypatch, capsys):
+    """As the paper's CIFAR-10 model is: nothing is asked for, so there is no agreement; the rest is measured, at the size that was trained last."""
+    config, how = cli.RECIPES["digits"]
+    monkeypatch.setitem(cli.RECIPES, "digits", (replace(config, num_classes=None, unet=replace(SMALL, num_classes=None)), how))
+    cli.main(["train", "--stages", "4:1,10:1", "--batch", "8", "--timesteps", "5", "--per-class", "2", "--out", str(tmp_path / "run")])
+    assert "scale 1" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert figures["scale 1"]["frechet"] > 0 and "agreement" not in figures["scale 1"] and "scale 2" not in figures
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(tmp_path, no_pictures):
+    """Both of the last two damaged: one line, and the folder stays as it is."""
+    for at in (2, 3):
+        interrupted(tmp_path, at=at)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"cut short.*checkpoint-previous\.safetensors, step 2"):
+        cli.main(["train", "--resume", str(tmp_path), "--per-class", "0"])
+    assert resume(checkpoint).step == 5
+
+    for path in tmp_path.glob("checkpoint*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit, match=r"^ddpm_tutorial: [^\n]*cut short[^\n]*$"):
+        cli.main(["train", "--resume", str(tmp_path), "--per-class", "0"])
+    assert contents(tmp_path) == before
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    """And what the writer began is taken away."""
+    def full(*args, **kwargs):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(SystemExit, match=r"^ddpm_tutorial: [^\n]*checkpoint[^\n]*No space left[^\n]*$"):
+        cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    assert contents(tmp_path / "run").keys() == {"run.json", "log.jsonl"}
+
+
+@pytest.mark.parametrize("text", ["8", "8:", "8:500,", "8x500", "8:0", "0:500", "-8:500", "8:500:2", "8:500;16:200", "8:5.5", ""])
+def test_stages_that_are_none_are_refused_in_one_line(text, capsys):
+    """With an example of what they look like."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", f"--stages={text}"])
+    assert stop.value.code == 2
+    assert re.search(r"--stages: .* is no list of SIZE:STEPS, such as 8:500,16:1000,32:2000$", capsys.readouterr().err.strip())
+
+
 def test_sample_writes_a_picture_and_never_over_another(weights, tmp_path, capsys):
     """samples.png, then samples-2.png, then samples-3.png; the path is what it prints."""
     out = tmp_path / "samples.png"
@@ -141,12 +229,11 @@ def test_sample_takes_the_options_of_the_model(weights, tmp_path, options):
     assert (tmp_path / "s.png").exists()
 
 
-def test_evaluate_measures_samples_beside_real_images(weights, capsys, monkeypatch):
+def test_evaluate_measures_samples_beside_real_images(weights, capsys, quick_measurement):
     """Agreement, Fréchet distance and memorisation at each scale, and the floor that train images get."""
-    monkeypatch.setattr(metrics, "train_classifier", partial(metrics.train_classifier, epochs=1))
     cli.main(["evaluate", str(weights), "--per-class", "2", "--scales", "0", "3"])
     out = capsys.readouterr().out
-    assert all(word in out for word in ("accuracy", "floor", "scale 0", "scale 3", "agreement", "Fréchet", "memorisation"))
+    assert all(word in out for word in ("real images", "× floor", "| scale 0 |", "| scale 3 |", "agreement", "Fréchet", "memorisation"))
     assert "nan" not in out
 
 
@@ -172,9 +259,18 @@ def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
     (["train", "--predict", "noise", "--out", "{tmp}/run"], "noise.*eps"),
     (["train", "--steps", "0", "--out", "{tmp}/run"], "steps"),
     (["train", "--timesteps", "0", "--out", "{tmp}/run"], "T is 0"),
+    (["train", "--batch", "0", "--out", "{tmp}/run"], "batch is 0"),
+    (["train", "--micro", "0", "--out", "{tmp}/run"], "micro is 0"),
+    (["train", "--size", "0", "--out", "{tmp}/run"], "size is 0"),
+    (["train", "--size", "9", "--out", "{tmp}/run"], "image_size is 9.*multiple of 2"),
+    (["train", "--stages", "5:10,8:10", "--out", "{tmp}/run"], "5, 8 pixels.*multiples of 2"),
+    (["train", "--per-class", "200", "--out", "{tmp}/run"], "200"),
+    (["train", "--tensorboard", "--out", "{tmp}/run"], "TensorBoard is not installed.*pip install"),
+    (["train", "--resume", "{tmp}"], r"run\.json"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_mistake_is_one_line_and_a_failure(words, said, weights, tmp_path):
+def test_a_mistake_is_one_line_and_a_failure(words, said, weights, tmp_path, monkeypatch):
     """No traceback: a sentence on stderr, an exit status that is not 0, and no folder left behind."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     save(TrainState(DDPM(CONFIG), TrainConfig(steps=1)), tmp_path / "checkpoint.safetensors")
     (tmp_path / "text.safetensors").write_text("404: not found")
     with pytest.raises(SystemExit) as stop:

@@ -1,4 +1,4 @@
-"""The training loop and its book-keeping."""
+"""The training loop: one run, however it is cut into processes' shares, micro-batches and sittings."""
 
 import math
 from dataclasses import replace
@@ -8,78 +8,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, cosine, resume, save, train
-from ddpm_tutorial.training import draw, learning_rate
-
-UNET = UNetConfig(channels=1, base=8, mults=(1, 2), blocks=1, attention=(), num_classes=2, groups=4)
-MODEL = DDPMConfig(image_size=4, channels=1, timesteps=16, schedule="cosine", predict="v", num_classes=2, unet=UNET)
-RUN = TrainConfig(steps=12, batch=4, lr=1e-2, warmup=3, ema=0.3, seed=5)
-IMAGES = torch.rand(10, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-LABELS = torch.arange(10) % 2
-
-
-def fresh(config=RUN):
-    torch.manual_seed(0)
-    return TrainState(DDPM(MODEL), config)
-
-
-class Line(nn.Module):
-    """The smallest network: ε = w·x_t, and a buffer that counts the calls.  At step `breaks_at` it answers infinity."""
-
-    def __init__(self, breaks_at=None):
-        super().__init__()
-        self.w, self.breaks_at = nn.Parameter(torch.tensor(1.0)), breaks_at
-        self.register_buffer("calls", torch.tensor(0.0))
-
-    def forward(self, x_t, t):
-        self.calls += 1
-        return self.w * x_t * (math.inf if self.calls - 1 == self.breaks_at else 1)
-
-
-def fresh_line(breaks_at=None, config=RUN):
-    return TrainState(DDPM(replace(MODEL, num_classes=None, unet=replace(UNET, num_classes=None)), Line(breaks_at)), config)
+from tiny import IMAGES, LABELS, MODEL, PIXELS, RUN, assert_same, fresh, fresh_line, tensors
+from ddpm_tutorial import DDPM, Schedule, TrainConfig, TrainState, data, train, training
+from ddpm_tutorial.training import best_precision, draw, learning_rate
 
 
 # One run.
-
-def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path):
-    """12 steps = 5 + save + resume + 7, bit for bit: weights, average, optimizer and losses (accelerate #4195, #3996: inexact resume)."""
-    whole, parts = fresh(), fresh()
-    list(train(whole, IMAGES, LABELS))
-    for progress in train(parts, IMAGES, LABELS):
-        if progress.step == 5:
-            break
-    torch.manual_seed(99)                                       # the caller's random numbers are of no consequence
-    resumed = resume(save(parts, tmp_path / "checkpoint.safetensors"))
-    assert resumed.step == 5 and resumed.config == RUN and resumed.model.config == MODEL
-    list(train(resumed, IMAGES, LABELS))
-
-    assert resumed.step == whole.step == 12 and resumed.losses == whole.losses
-    for ours, theirs in ((resumed.model, whole.model), (resumed.ema, whole.ema)):
-        assert ours.state_dict().keys() == theirs.state_dict().keys()
-        assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
-    ours, theirs = resumed.optimizer.state_dict(), whole.optimizer.state_dict()
-    assert ours["param_groups"] == theirs["param_groups"]
-    assert all(torch.equal(ours["state"][i][k], value) for i, moments in theirs["state"].items() for k, value in moments.items())
-
-
-def test_your_own_network_and_schedule_can_be_resumed(tmp_path):
-    """The schedule is in the checkpoint; the network has to be brought."""
-    state = TrainState(DDPM(replace(MODEL, num_classes=None, unet=replace(UNET, num_classes=None)), Line(), cosine(9)), replace(RUN, steps=2))
-    list(train(state, IMAGES))
-    again = resume(save(state, tmp_path / "checkpoint.safetensors"), net=Line())
-    assert torch.equal(again.model.schedule.alpha_bar, state.model.schedule.alpha_bar) and again.model.net.w == state.model.net.w
-
-
-def test_saving_does_not_disturb_the_run(tmp_path):
-    """A checkpoint after every step changes nothing, and leaves one whole file and no litter."""
-    quiet, busy = fresh(replace(RUN, steps=4)), fresh(replace(RUN, steps=4))
-    list(train(quiet, IMAGES, LABELS))
-    for _ in train(busy, IMAGES, LABELS):
-        save(busy, tmp_path / "checkpoint.safetensors")
-    assert busy.losses == quiet.losses and [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
-
 
 def test_the_loss_falls():
     """Four images learnt by heart: the last losses are less than half of the first (the cheapest sign that the whole machine turns)."""
@@ -110,12 +46,312 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_average_is_touched()
     assert state.step == 3 and len(state.losses) == 3
 
 
+def spoilt(state, at, value=math.inf):
+    """The gradient of one weight is not finite in the steps `at`."""
+    weight = state.model.net.conv_in.weight
+    weight.register_hook(lambda grad: grad * value if state.step in at else grad)
+    return weight
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_too():
+    """The loss may still look well: norm, step and learning rate are named, and no weight or average has seen it (pytorch #46849: clipping passes NaN on)."""
+    state = fresh()
+    spoilt(state, at={2}, value=math.nan)
+    before = None
+    with pytest.raises(FloatingPointError, match=r"(?s)loss 0\.\d+, gradient norm nan at step 2, learning rate 0\.01.*averaged weights"):
+        for _ in train(state, IMAGES, LABELS):
+            before = {k: v.clone() for k, v in tensors(state).items()}
+    assert state.step == len(state.losses) == 2
+    assert all(torch.equal(v, before[k]) for k, v in tensors(state).items())
+
+
+def test_float16_skips_a_step_whose_gradient_it_cannot_hold():
+    """The scaled gradient overflows: the weights stay, the scale is halved, the run goes on (PyTorch's automatic mixed precision)."""
+    state = fresh(replace(RUN, precision="float16"))
+    weight, scale, kept = spoilt(state, at={0, 2}), [], []
+    before = weight.detach().clone()
+    for progress in train(state, IMAGES, LABELS):
+        assert math.isfinite(progress.grad_norm) == (progress.step not in (1, 3))
+        scale.append(state.scaler.get_scale())
+        kept.append(torch.equal(weight, before))
+        before = weight.detach().clone()
+    assert kept == [True, False, True] + 9 * [False] and scale == 2 * [2.0**15] + 10 * [2.0**14]
+    assert all(v.isfinite().all() for v in tensors(state).values())
+
+
+def test_stop_ends_the_run_after_the_step_in_progress():
+    """Set between two steps or in the middle of one; taken back, the run goes on."""
+    state, update = fresh_line(), AveragedModel.update_parameters
+    for progress in train(state, IMAGES):
+        state.stop = progress.step == 3
+    assert state.step == 3 and list(train(state, IMAGES)) == []
+    state.stop = False
+
+    def during(self, net):
+        state.stop = True
+        update(self, net)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AveragedModel, "update_parameters", during)
+        list(train(state, IMAGES))
+    assert state.step == 4
+
+
+def test_a_stop_that_comes_while_the_gpu_is_waited_for_is_not_lost(monkeypatch):
+    """Most of a GPU's step is that wait, so most signals come then: what was asked before it must not overwrite it."""
+    state, gathered = fresh_line(), training.gathered
+
+    def waiting(x):
+        told = gathered(x)
+        state.stop = state.step == 2                            # the signal handler runs when the wait is over
+        return told
+
+    monkeypatch.setattr(training, "gathered", waiting)
+    list(train(state, IMAGES))
+    assert state.stop and state.step == 3
+
+
 def test_seconds_become_a_number_of_steps_once():
     """From the speed of the first steps; the number is stored, and from then on the run is a function of the step."""
     state = fresh_line(config=TrainConfig(steps=None, seconds=0.2, batch=2, warmup=5))
     counts = [progress.steps for progress in train(state, IMAGES)]
     known = [count for count in counts if count is not None]
     assert counts[0] is None and len(set(known)) == 1 and known[0] == state.config.steps == state.step == len(counts)
+
+
+def test_images_may_stay_uint8_in_memory():
+    """transform=data.normalise is the run on normalised floats, bit for bit, in a quarter of the memory."""
+    bytes_, floats = fresh(), fresh()
+    pixels = data.resize(PIXELS, 4)
+    list(train(bytes_, pixels, LABELS, transform=data.normalise))
+    list(train(floats, data.normalise(pixels), LABELS))
+    assert_same(bytes_, floats)
+    with pytest.raises(ValueError, match=r"uint8.*\[-1, 1\].*data\.normalise"):
+        train(fresh(), pixels, LABELS)
+
+
+# Micro-batches, and memory that does not suffice.
+
+EIGHT = replace(RUN, batch=8, lr=1e-3)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run that takes its batches of 8 whole."""
+    state = fresh(EIGHT)
+    list(train(state, IMAGES, LABELS))
+    return state
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4, 100])
+def test_micro_batches_are_the_same_run(micro, whole):
+    """8 = 3 + 3 + 2 images at a time: what the optimizer sees is the mean over the batch, not a sum or a mean of means (mlx-lm #1413, VeOmni #963)."""
+    state, sizes = fresh(replace(EIGHT, micro=micro)), []
+    state.model.net.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))
+    list(train(state, IMAGES, LABELS))
+    assert sizes[:len(sizes) // 12] == {1: 8 * [1], 3: [3, 3, 2], 4: [4, 4], 100: [8]}[micro]
+    assert_same(state, whole, tolerance=1e-5)
+
+
+def cramped(state, room):
+    """More than `room` images at a time do not fit into memory.  → the sizes that were tried"""
+    tried = []
+
+    def forward(net, args):
+        tried.append(len(args[0]))
+        if len(args[0]) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+    state.model.net.register_forward_pre_hook(forward)
+    return tried
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(whole):
+    """8, 4, then 2 at a time, with the draws of the same step: the run with micro = 2 from the start, bit for bit (EuroEval #69: an automatic
+    batch size that did not add gradients up instead)."""
+    state, given = fresh(EIGHT), fresh(replace(EIGHT, micro=2))
+    tried = cramped(state, room=3)
+    list(train(state, IMAGES, LABELS))
+    list(train(given, IMAGES, LABELS))
+    assert tried[:6] == [8, 4, 2, 2, 2, 2] and set(tried[2:]) == {2} and state.config == given.config
+    assert_same(state, given)
+    assert_same(state, whole, tolerance=1e-5)
+
+
+def test_out_of_memory_in_the_middle_of_a_run_repeats_only_that_step(whole):
+    """Someone else took the GPU's memory at step 5, when a half of the micro-batches was already done: no gradient is counted twice."""
+    state, calls = fresh(replace(EIGHT, micro=4)), []
+
+    def forward(net, args):
+        calls.append(len(args[0]))
+        if len(calls) == 12:                                    # the second half of the sixth step
+            raise torch.OutOfMemoryError
+
+    state.model.net.register_forward_pre_hook(forward)
+    list(train(state, IMAGES, LABELS))
+    assert calls[9:17] == [4, 4, 4, 2, 2, 2, 2, 2] and state.config.micro == 2
+    assert_same(state, whole, tolerance=1e-5)
+
+
+def test_when_one_image_is_too_much_the_error_says_what_to_do():
+    """The weights are those of the last step that fitted."""
+    state = fresh(EIGHT)
+    tried = cramped(state, room=0)
+    with pytest.raises(MemoryError, match=r"1 images? at a time.*smaller network"):
+        list(train(state, IMAGES, LABELS))
+    assert tried == [8, 4, 2, 1] and state.step == 0 and not state.losses
+    assert all(p.grad is None for p in state.model.net.parameters())
+
+
+# Precision.
+
+@pytest.fixture(scope="module")
+def full():
+    """50 steps in float32, and the norm of the gradient at each."""
+    state = fresh(replace(RUN, batch=8, steps=50, lr=3e-3))
+    return state, [progress.grad_norm for progress in train(state, IMAGES, LABELS)]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_like_float32(precision, full):
+    """50 steps: the loss is within 5 %, and so is the norm of the gradient, which is clipped, at first.  The layers compute in half precision; weights,
+    average and moments stay float32, or small updates would be lost (diffae #16: an average in float16 stands still)."""
+    state, norms = full
+    half, layers = fresh(replace(state.config, precision=precision)), set()
+    half.model.net.conv_in.register_forward_hook(lambda layer, args, out: layers.add(out.dtype))
+    half_norms = [progress.grad_norm for progress in train(half, IMAGES, LABELS)]
+    assert layers == {getattr(torch, precision)} and half.losses != state.losses
+    np.testing.assert_allclose(half.losses, state.losses, rtol=0.05)
+    np.testing.assert_allclose(half_norms[:5], norms[:5], rtol=0.05)
+    assert {v.dtype for v in tensors(half).values() if v.is_floating_point()} == {torch.float32}
+    assert half.averaged_model().sample(2, 1, steps=2).dtype == torch.float32
+
+
+def test_the_precision_is_chosen_for_the_device_and_kept(monkeypatch):
+    """bfloat16 where it is native; float16 on older GPUs, with the scaler that it needs; else float32."""
+    assert best_precision(torch.device("cpu")) in ("float32", "bfloat16") and best_precision(torch.device("mps")) == "float32"
+    for native, precision in ((True, "bfloat16"), (False, "float16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, native=native: native or including_emulation)
+        assert best_precision(torch.device("cuda")) == precision
+    for native, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native, raising=False)
+        assert best_precision(torch.device("cpu")) == precision == fresh_line(config=replace(RUN, precision=None)).config.precision
+    assert [fresh_line(config=replace(RUN, precision=p)).scaler.is_enabled() for p in ("float32", "bfloat16", "float16")] == [False, False, True]
+    with pytest.raises(ValueError, match=r"int8.*float32 or bfloat16 or float16"):
+        replace(RUN, precision="int8")
+
+
+# Dropout.
+
+def test_dropout_is_a_function_of_seed_and_step_and_leaves_the_callers_random_numbers_alone():
+    """Two runs are the same whatever the caller draws in between; two steps drop differently (transformers #17032: resumed with other masks)."""
+    runs = []
+    for noise in (1, 2):
+        state, dropped = fresh(replace(RUN, steps=4), dropout=0.5), []
+        layer = state.model.net.middle[0].dropout
+        layer.register_forward_hook(lambda layer, args, out, dropped=dropped: dropped.append(out == 0))
+        torch.manual_seed(noise)
+        steps = train(state, IMAGES, LABELS)
+        for _ in range(4):
+            torch.rand(100)
+            before = torch.get_rng_state()
+            next(steps)
+            assert torch.equal(torch.get_rng_state(), before)
+        runs.append((state, dropped))
+    assert_same(runs[0][0], runs[1][0])
+    for first, second in pairwise(runs[0][1]):
+        assert 0.3 < first.float().mean() < 0.7 and 0.3 < (first != second).float().mean() < 0.7
+
+
+# Flips.
+
+class Seen(nn.Module):
+    """Remembers what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.shown = nn.Parameter(torch.tensor(0.0)), []
+
+    def forward(self, x_t, t, y):
+        self.shown.append((x_t.detach(), y))
+        return self.w * x_t
+
+
+def shown(config):
+    """What reaches the network in each step, with hardly any noise: which image (B,), its label (B,), and whether it is mirrored (B,)."""
+    level = torch.linspace(0.1, 1.0, 10).view(10, 1, 1, 1)
+    images = torch.cat([level.expand(10, 1, 4, 2), -level.expand(10, 1, 4, 2)], dim=3)      # bright on the left: image i by (i+1)/10
+    model = DDPM(replace(MODEL, num_classes=10, p_uncond=0.0, unet=replace(MODEL.unet, num_classes=10)), Seen(),
+                 Schedule(torch.tensor([1.0, 1 - 1e-8], dtype=torch.float64)))
+    list(train(TrainState(model, config), images, torch.arange(10)))
+    steps = []
+    for part in range(config.steps):
+        parts = len(model.net.shown) // config.steps
+        x, y = (torch.cat(values) for values in zip(*model.net.shown[part * parts:(part + 1) * parts]))
+        left, right = x[..., :2].mean((1, 2, 3)), x[..., 2:].mean((1, 2, 3))
+        torch.testing.assert_close(left, -right, rtol=0, atol=1e-3)
+        steps.append(((left.abs() * 10).round().long() - 1, y, left < 0))
+    return [torch.stack(values) for values in zip(*steps)]
+
+
+@pytest.mark.filterwarnings("ignore:this schedule ends")
+def test_flips_mirror_every_other_image_and_labels_stay_with_their_images():
+    """Which ones is a function of (seed, step), the same for every micro-batch; without flip, none."""
+    config = replace(RUN, steps=50, batch=8, flip=True)
+    image, label, mirrored = shown(config)
+    assert torch.equal(image, label)
+    assert abs(mirrored.double().mean().item() - 0.5) < 5 * 0.5 / math.sqrt(400)
+    expected = torch.stack([draw(step, 10, 1, (1, 4, 4), config).flip < 0.5 for step in range(50)])
+    assert torch.equal(mirrored, expected) and all(not torch.equal(a, b) for a, b in pairwise(mirrored))
+    for again, theirs in ((replace(config, micro=3), True), (replace(config, seed=6), False)):
+        assert torch.equal(shown(again)[2], mirrored) is theirs
+    image, label, mirrored = shown(replace(config, flip=False))
+    assert torch.equal(image, label) and not mirrored.any()
+
+
+def test_a_dropped_label_is_the_null_label():
+    """Ho & Salimans Algorithm 1: with probability p_uncond, one decision per image."""
+    state = TrainState(DDPM(MODEL, Seen()), replace(RUN, steps=100, batch=8))
+    list(train(state, IMAGES, LABELS))
+    for step, (_, y) in enumerate(state.model.net.shown):
+        drawn = draw(step, 10, 16, (1, 4, 4), state.config)
+        assert torch.equal(y, torch.where(drawn.drop < 0.1, 2, LABELS[drawn.index]))
+    assert abs((torch.cat([y for _, y in state.model.net.shown]) == 2).double().mean().item() - 0.1) < 5 * math.sqrt(0.09 / 800)
+
+
+# The loss at different times.
+
+def test_the_loss_is_recorded_for_each_tenth_of_t(monkeypatch):
+    """By hand: the mean of the images of a band in a step, then m ← m + (mean - m)/20; NaN before a band was met."""
+    seen, loss = [], training.loss
+
+    def recording(net, schedule, x_0, eps, t, y, predict):
+        per_image = loss(net, schedule, x_0, eps, t, y, predict)
+        seen.extend(zip(t.tolist(), per_image.tolist()))
+        return per_image
+
+    monkeypatch.setattr(training, "loss", recording)
+    state, by_hand, met = fresh(replace(RUN, batch=3, micro=2, steps=30, times="logit-normal")), [math.nan] * 10, []
+    assert state.loss_by_time.isnan().all()
+    for _ in train(state, IMAGES, LABELS):
+        for band in range(10):
+            values = [value for t, value in seen if 16 * band / 10 <= t - 1 < 16 * (band + 1) / 10]
+            if values:
+                mean = sum(values) / len(values)
+                by_hand[band] = mean if math.isnan(by_hand[band]) else by_hand[band] + (mean - by_hand[band]) / 20
+        seen.clear()
+        met.append(10 - int(state.loss_by_time.isnan().sum()))
+        np.testing.assert_allclose(state.loss_by_time, by_hand, rtol=1e-5)
+    assert met[0] <= 3 and max(met) > 6
+
+
+@pytest.mark.parametrize("T, last", [(1000, [100 * k for k in range(1, 11)]), (10, list(range(1, 11))), (20, [2 * k for k in range(1, 11)])])
+def test_the_bands_of_t_are_tenths(T, last):
+    """The first holds t = 1 … T/10, the last one T."""
+    means = torch.full((10,), math.nan)
+    t = torch.arange(1, T + 1)
+    training._record(means, t, t.float(), T)
+    np.testing.assert_allclose(means, [(a + 1 + b) / 2 for a, b in pairwise([0, *last])], rtol=1e-5)
 
 
 # The average.
@@ -160,8 +396,8 @@ def test_the_random_part_is_a_function_of_seed_and_step():
     assert all(torch.equal(a, b) for a, b in zip(first, again))
     for different in (later, other):
         assert not any(torch.equal(a, b) for a, b in zip(first[2:], different[2:]))
-    index, t, eps, dropped = first
-    assert index.shape == t.shape == dropped.shape == (4,) and eps.shape == (4, 1, 4, 4) and t.dtype == torch.int64
+    index, t, eps, dropped, flipped = first
+    assert index.shape == t.shape == dropped.shape == flipped.shape == (4,) and eps.shape == (4, 1, 4, 4) and t.dtype == torch.int64
 
 
 @pytest.mark.parametrize("T, batch", [(16, 8), (1000, 8), (16, 16), (3, 8), (1, 4)])

@@ -1,0 +1,42 @@
+"""What each data set is trained with, unless told otherwise: a model and a way to train it.
+
+[1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, appendix B
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from .ddpm import DDPMConfig
+from .training import TrainConfig
+from .unet import UNetConfig
+
+_grey28 = DDPMConfig(image_size=28, channels=1, schedule="cosine", predict="v", num_classes=10,
+                     unet=UNetConfig(mults=(1, 2, 3), blocks=1, attention=(2,), num_classes=10))
+
+RECIPES = {
+    # A minute on two CPU cores; benchmarks/recipes.md tells how it was found.
+    "digits": (DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
+               TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
+
+    # An hour and a half on two CPU cores.
+    "mnist": (_grey28, TrainConfig(steps=14_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
+    "fashion-mnist": (_grey28, TrainConfig(steps=14_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
+
+    # The paper's [1]: Adam, constant learning rate, no labels.  For a GPU.
+    "cifar10": (DDPMConfig(image_size=32, channels=3, schedule="linear", predict="eps", unet=UNetConfig.cifar10()),
+                TrainConfig(steps=800_000, batch=128, lr=2e-4, warmup=5_000, decay="constant", betas=(0.9, 0.999), weight_decay=0.0, ema=0.9999, flip=True)),
+}
+
+
+def recipe(name: str, images: Tensor, classes: tuple[str, ...]) -> tuple[DDPMConfig, TrainConfig]:
+    """The recipe for a data set with these images (N, C, H, W); one that is not listed gets a network for its size, and labels if it has classes."""
+    channels, size = images.shape[1], images.shape[-1]
+    if name in RECIPES:
+        config, how = RECIPES[name]
+        return replace(config, image_size=size), how
+    labels = len(classes) if len(classes) > 1 else None
+    mults = (1, 2, 2, 2)[:max(1, (size // 8).bit_length() + 1)]                 # down to 8×8 or 4×4
+    unet = UNetConfig(channels=channels, base=64, mults=mults, attention=(len(mults) - 1,), num_classes=labels)
+    config = DDPMConfig(image_size=size, channels=channels, schedule="cosine", predict="v", num_classes=labels, unet=unet)
+    return config, TrainConfig(steps=20_000, batch=64, lr=1e-3, warmup=500)
