@@ -233,8 +233,8 @@ def same_network(net: nn.Module, theirs: nn.Module, config: UNetConfig, size: in
 LINES = ["ours", "diffusers", "lucidrains", "lucidrains, our DDIM", "our network, diffusers' recipe", "our network, lucidrains' recipe"]
 
 
-def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int, walk: int) -> Iterator[tuple]:
-    """(line, mark, seconds spent, steps done, draw(y, scale, first)) of every contender at every mark; `walk` DDIM steps."""
+def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int, walk: int, peers: bool = True) -> Iterator[tuple]:
+    """(line, mark, seconds spent, steps done, draw(y, scale, first)) of every contender, or of ours alone, at every mark; `walk` DDIM steps."""
     eps_linear, eps_cosine = (replace(MODEL, timesteps=1000, schedule=schedule, predict="eps") for schedule in ("linear", "cosine"))
 
     def by_us(config, net):
@@ -247,6 +247,8 @@ def trained(x: Tensor, y: Tensor, marks: tuple[float, ...], seed: int, walk: int
         for _ in train(state, x, y):
             pass
         yield LINES[0], mark, time.perf_counter() - began, state.step, by_us(MODEL, state.averaged_model().net)
+    if not peers:
+        return
 
     for line, make in ((LINES[1], lambda: Diffusers(DIGITS, 8)), (LINES[4], lambda: UNet(DIGITS))):
         for mark in marks:

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; gpu: the last three; all (default); report")
     parser.add_argument("--quick", action="store_true", help="all small, to see that it runs; goes to a temporary folder")
     parser.add_argument("--write", action="store_true", help="write README.md from all results so far")
-    parser.add_argument("--seeds", type=int, default=1, help="runs per contender in the section quality")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of ours in the section quality; the peers get one")
     parser.add_argument("--data-dir", type=Path, help="a folder with MNIST, as data.load keeps it: gpu-digits then measures MNIST too")
     parser.add_argument("--out", type=Path, help="folder for results, default: this file's, or a temporary one with --quick")
     parser.add_argument("--probe", help=argparse.SUPPRESS)      # one measurement of memory, in a process of its own
@@ -258,7 +258,7 @@ def scaling(args):
 
 def quality(args):
     """The digits after so many seconds of training, in which each contender does as many steps as it can: {samples:,} samples in {steps} DDIM
-    steps, mean of {seeds} seed(s). Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷
+    steps; a mean where there are several seeds. Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷
     floor: distance of its features to those of the test images, over the distance of as many train images; 1 is what real images get.
     Memorisation: median distance to the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1.
     Time stands still while samples are drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make
@@ -280,25 +280,28 @@ def quality(args):
         return [*agreement, metrics.frechet_distance(metrics.features(judge, plain), real) / floor, metrics.memorisation(plain, x, x_test)]
 
     runs = []
-    for seed in range(args.seeds):
-        for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed, args.steps):
-            runs.append([name, seed, mark, spent, steps, *measured(draw)])
-            progress(runs)
-    columns = ["contender", "seconds", "steps", "agreement, scale 1", "agreement, scale 2", "Fréchet ÷ floor", "memorisation"]
     with open(args.out / "quality.csv", "w", newline="", encoding="utf-8") as file:
         names = "contender,seed,asked_seconds,seconds,steps,agreement_scale_1,agreement_scale_2,frechet_over_floor,memorisation"
-        csv.writer(file).writerows([names.split(","), *runs])
+        csv.writer(file).writerow(names.split(","))
+        for seed in range(args.seeds):
+            for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed, args.steps, peers=seed == 0):
+                runs.append([name, seed, mark, spent, steps, *measured(draw)])
+                csv.writer(file).writerow(runs[-1])
+                file.flush()
+                progress(runs)
+    columns = ["contender", "seeds", "seconds", "steps", "agreement, %, scale 1", "agreement, %, scale 2", "Fréchet ÷ floor", "memorisation"]
     same = defaultdict(list)
     for name, _, mark, *values in runs:
-        same[name, mark].append(values)
-    rows = sorted(([name, *(statistics.mean(v) for v in zip(*values))] for (name, _), values in same.items()), key=lambda row: LINES.index(row[0]))
-    rows.append([f"{args.samples:,} train images", None, None, metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, 1.0, 0.0])
+        spent, steps, plain, guided, *others = values
+        same[name, mark].append([spent, steps, 100 * plain, 100 * guided, *others])
+    rows = sorted(([name, len(values), *(statistics.mean(v) for v in zip(*values))] for (name, _), values in same.items()), key=lambda row: LINES.index(row[0]))
+    rows.append([f"{args.samples:,} train images", None, None, None, 100 * metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, 1.0, 0.0])
 
     figure, (panels,) = plots.axes(2)
-    for axis, column in zip(panels, (3, 5)):
+    for axis, column in zip(panels, (4, 6)):
         for k, (name, points) in enumerate(groupby(rows[:-1], lambda row: row[0])):
             points = list(points)
-            axis.plot([p[1] for p in points], [p[column] for p in points], plots.STYLES[k % 4], marker="o", color=plots.COLOURS[k % 7], label=name)
+            axis.plot([p[2] for p in points], [p[column] for p in points], plots.STYLES[k % 4], marker="o", color=plots.COLOURS[k % 7], label=name)
         axis.set(xlabel="seconds of training", ylabel=columns[column], xscale="log", xticks=args.seconds, xticklabels=args.seconds)
         axis.minorticks_off()
     panels[1].set(yscale="log")

@@ -28,13 +28,13 @@ def main(argv: list[str] | None = None) -> None:
     _keep_memory()
     try:
         args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
         sys.exit(f"ddpm_tutorial: {error}")
 
 
 def _keep_memory() -> None:
-    """Linux only: let the C library keep big blocks that were freed, instead of returning them and asking anew in every step: a tenth of a CPU's time."""
-    if sys.platform == "linux":
+    """Let Linux' C library keep big blocks that were freed, instead of returning them and asking anew in every step: a tenth of the time on a CPU."""
+    if platform.libc_ver()[0] == "glibc":
         keep, trim, mmap = 2**30, -1, -3                        # mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         libc = ctypes.CDLL(None)
         libc.mallopt(trim, keep), libc.mallopt(mmap, keep)
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-class", type=int, default=100, metavar="N", help="samples per class for the measurement; 0 for none")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
-    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
+    add("weights", help="model.safetensors of a run; or digits, which come with the package")
     add("--n", type=int, default=100, help="number of images")
     add("--y", type=int, help="class of all of them; default: one column per class")
     add("--sampler", default="ddim", choices=("ddpm", "ddim"), help="how to walk from noise to data")
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("evaluate", _evaluate, "measure trained weights",
                   "Agreement, Fréchet distance, inception-style score, precision, recall and memorisation of samples (DDIM, 50 steps), with intervals, "
                   "beside what real images get.")
-    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
+    add("weights", help="model.safetensors of a run; or digits, which come with the package")
     add("--data", default="digits", help="the data set that it was trained on")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=int, help="resize the images to this many pixels")
@@ -128,22 +128,24 @@ def _stages(text: str) -> list[tuple[int, int]]:
 
 def _train(args) -> None:
     with together() as where:
-        chief = processes()[0] == 0
-        state, name, settings, folder = _continued(args.resume, where) if args.resume else _begun(args, where, chief)
-        images, y, classes = data.load(name, folder=settings["data_dir"], size=settings["size"])
-        labelled = state.model.config.num_classes is not None
-        if chief:
-            size = sum(p.numel() for p in state.model.net.parameters())
-            print(f"{len(images):,} images of {name}, {size:,} parameters, on {where} in {state.config.precision}; results go to {folder}", flush=True)
+        settings = _settings(args)
+        dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
+        state = resume(args.resume / "checkpoint.safetensors", where) if args.resume else _begun(args, dataset, settings["stages"], where)
+        name, y = Path(settings["data"]).name, dataset.y if state.model.config.num_classes else None
         if args.per_class:
-            metrics.per_class(y, args.per_class)                # complains now, and not after a minute
+            metrics.per_class(dataset.y, args.per_class)        # complains now, and not after a minute
         if args.tensorboard:
             summary_writer()
+
+        chief, folder = processes()[0] == 0, args.resume or _unused(args.out or Path("runs") / name)
         if chief and not args.resume:
             folder.mkdir(parents=True)
             (folder / "run.json").write_text(json.dumps(settings), encoding="utf-8")
+        if chief:
+            size = sum(p.numel() for p in state.model.net.parameters())
+            print(f"{len(dataset.images):,} images of {name}, {size:,} parameters, on {where} in {state.config.precision}; results go to {folder}", flush=True)
         first = state.step
-        seconds = run(state, images, y if labelled else None, folder, settings["stages"], args.tensorboard)
+        seconds = run(state, dataset.images, y, folder, settings["stages"], args.tensorboard)
         if state.stop and chief:
             sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
         if not chief or state.stop:
@@ -154,7 +156,7 @@ def _train(args) -> None:
 
     # Draw, measure, and say where everything is.
     model = state.averaged_model()
-    written = {"weights": model.save(folder / "model.safetensors")} | _pictures(model, state.losses, name, classes, folder)
+    written = {"weights": model.save(folder / "model.safetensors")} | _pictures(model, state.losses, name, dataset.classes, folder)
     if args.per_class:
         figures |= _measure(model, settings, args.per_class, [1.0, 2.0], seed=1)
     written["figures"] = folder / "figures.json"
@@ -163,35 +165,44 @@ def _train(args) -> None:
         print(f"{what:>12}: {path}")
 
 
-def _begun(args, where: torch.device, chief: bool) -> tuple[TrainState, str, dict, Path]:
-    """A new run for a new folder; its settings will go into run.json there, so that --resume needs no others."""
-    def changed(config, **changes):
-        return replace(config, **{k: v for k, v in changes.items() if v is not None})
-
+def _settings(args) -> dict:
+    """What a run needs besides its checkpoint; kept in run.json, so that --resume asks for nothing else."""
+    if args.resume:
+        if given := [f"--{name.replace('_', '-')}" for name in (*OF_MODEL, *OF_TRAINING, "data_dir", "size", "stages", "out")
+                 if name != "seed" and getattr(args, name) is not None]:
+            raise ValueError(f"--resume goes on with the settings that the run was begun with: leave out {', '.join(given)}")
+        if not (args.resume / "run.json").is_file():
+            raise FileNotFoundError(f"{args.resume} is no folder of a run: there is no run.json in it")
+        return json.loads((args.resume / "run.json").read_text(encoding="utf-8"))
     stages = args.stages or []
-    size = stages[-1][0] if stages else args.size
-    settings = {"data": args.data, "data_dir": args.data_dir and str(args.data_dir), "size": size, "stages": stages}
-    dataset = data.load(args.data, folder=args.data_dir, size=size)
+    if stages and (args.size or args.steps):
+        raise ValueError("--stages says sizes and steps: leave out --size and --steps")
+    folder = args.data not in data.LOADERS and Path(args.data).is_dir()
+    return {"data": str(Path(args.data).resolve()) if folder else args.data, "data_dir": args.data_dir and str(args.data_dir.resolve()),
+            "size": stages[-1][0] if stages else args.size, "stages": stages}
+
+
+OF_MODEL, OF_TRAINING = ("timesteps", "schedule", "predict"), ("steps", "seconds", "batch", "micro", "lr", "precision", "compile", "seed")
+
+
+def _begun(args, dataset: data.Dataset, stages: list[tuple[int, int]], where: torch.device) -> TrainState:
+    """A new run: the recipe of the data set, with the changes that were asked for."""
+    def changed(config, names):
+        return replace(config, **{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+
     config, how = recipe(args.data, dataset.images, dataset.classes)
-    config = changed(config, timesteps=args.timesteps, schedule=args.schedule, predict=args.predict)
     if args.seconds is not None:
-        how = replace(how, steps=None, seconds=args.seconds)
-    steps = sum(n for _, n in stages) or args.steps
-    how = changed(how, steps=steps, batch=args.batch, micro=args.micro, lr=args.lr, precision=args.precision, compile=args.compile, seed=args.seed)
+        how = replace(how, steps=None)
+    config, how = changed(config, OF_MODEL), changed(how, OF_TRAINING)
+    if stages:
+        how = replace(how, steps=sum(steps for _, steps in stages))
     least = 2 ** (len(config.unet.mults) - 1)
     if any(size % least for size, _ in stages):
         raise ValueError(f"stages have {', '.join(str(size) for size, _ in stages)} pixels; this U-Net needs multiples of {least}")
     torch.manual_seed(args.seed)                                # of the first weights
     state = TrainState(DDPM(config).to(where), how)
     train(state, dataset.images, transform=data.normalise)      # complains now: no step is taken before one is asked for
-    folder = _unused(args.out or Path("runs") / Path(args.data).name) if chief else Path()
-    return state, args.data, settings, folder
-
-
-def _continued(folder: Path, where: torch.device) -> tuple[TrainState, str, dict, Path]:
-    state = resume(folder / "checkpoint.safetensors", where)
-    settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return state, settings["data"], settings, folder
+    return state
 
 
 def _pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ...], folder: Path) -> dict[str, Path]:

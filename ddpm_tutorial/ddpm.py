@@ -20,7 +20,7 @@ from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded
 from .schedules import Schedule, by_name, integer
 from .unet import UNet, UNetConfig
 
-PRETRAINED = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits", "mnist")}   # pretrained/README.md has their cards
+PRETRAINED = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits",)}     # pretrained/README.md has their cards
 
 
 def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor, y: Tensor | None = None, predict: str = "eps") -> Tensor:
@@ -215,7 +215,7 @@ class DDPM(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, net: nn.Module | None = None) -> "DDPM":
-        """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits", "mnist".
+        """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits".
 
         A model with your own network needs that network: load(path, net=…).
         """

@@ -2,7 +2,7 @@
 
 Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε, flips and dropped labels are functions of
 (seed, step), drawn for the whole batch and then shared out.  So a run that was stopped and resumed is the run that was never stopped,
-bit for bit on a CPU; and one process or eight, one batch or four micro-batches, are the same run, up to rounding.
+bit for bit on a CPU; and one process or eight, one batch or four micro-batches, are the same run, up to rounding (and dropout's masks).
 
 [1] Esser et al. Scaling Rectified Flow Transformers for High-Resolution Image Synthesis. arXiv:2403.03206, section 3.1
 """
@@ -139,7 +139,7 @@ def _steps(state, images, y, until, transform):
             continue                                            # the same step again: what it draws depends on nothing else
         losses, norm, agreed = gradient
         value, lr = losses.mean().item(), learning_rate(step, config)
-        if not (math.isfinite(value) and (math.isfinite(norm) or state.scaler.is_enabled())):   # a scaler tries, and skips, steps that are too large
+        if not (math.isfinite(value) and (math.isfinite(norm) or state.scaler.get_scale() > 1)):     # a scaler first tries smaller scales
             raise FloatingPointError(f"loss {value}, gradient norm {norm} at step {step}, learning rate {lr:.2g}: lower the learning rate "
                                      "or look for NaN in the data. The averaged weights were not touched.")
         for group in state.optimizer.param_groups:
@@ -197,7 +197,8 @@ def _gradient(state, call, images, y, transform, drawn):
 def _halve(state):
     """Out of memory: half as many images at a time, the same batch."""
     world = processes()[1]
-    micro = state.config.micro or state.config.batch // world
+    share = state.config.batch // world
+    micro = min(state.config.micro or share, share)
     if world > 1 or micro == 1:                                 # other processes would wait for ever for this one
         raise MemoryError(f"out of memory with {micro} images at a time on each device: choose a smaller network"
                           + (f", or micro = {micro // 2}" if micro > 1 else ""))

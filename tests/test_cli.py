@@ -133,7 +133,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(number, tmp_path, 
 
 def test_a_second_resume_of_a_run_in_stages_is_the_run_that_was_never_stopped(tmp_path, no_pictures, monkeypatch):
     """--stages 4:3,8:4, stopped in the first stage and in the second: --resume needs no other word; the model that is saved has the last size."""
-    words = [*TRAIN, "--stages", "4:3,8:4", "--out"]
+    words = ["train", "--batch", "8", "--timesteps", "20", "--per-class", "0", "--stages", "4:3,8:4", "--out"]
     cli.main([*words, str(tmp_path / "whole")])
     update = AveragedModel.update_parameters
 
@@ -254,6 +254,8 @@ def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
     (["sample", "{weights}", "--n", "0", "--steps", "2"], "n is 0"),
     (["sample", "{weights}", "--n", "2", "--steps", "2", "--eta", "3"], "eta is 3"),
     (["train", "--resume", "{tmp}/nowhere"], "nowhere"),
+    (["train", "--resume", "{tmp}", "--lr", "0.1", "--steps", "9"], "leave out --steps, --lr"),
+    (["train", "--stages", "4:3,8:4", "--steps", "3", "--out", "{tmp}/run"], "leave out --size and --steps"),
     (["train", "--data", "mnits"], "mnits.*digits"),
     (["train", "--schedule", "cosinus", "--out", "{tmp}/run"], "cosinus.*cosine"),
     (["train", "--predict", "noise", "--out", "{tmp}/run"], "noise.*eps"),

@@ -18,10 +18,10 @@ from ddpm_tutorial.training import best_precision, draw, learning_rate
 # One run.
 
 def test_the_loss_falls():
-    """Four images learnt by heart: the last losses are less than half of the first (the cheapest sign that the whole machine turns)."""
-    state = fresh(replace(RUN, steps=150, batch=16, warmup=10))
-    losses = [progress.loss for progress in train(state, IMAGES[:4], LABELS[:4])]
-    assert losses == state.losses and len(losses) == 150
+    """Two images learnt by heart: the last losses are less than half of the first (the cheapest sign that the whole machine turns)."""
+    state = fresh(replace(RUN, steps=80, batch=16, warmup=10))
+    losses = [progress.loss for progress in train(state, IMAGES[:2], LABELS[:2])]
+    assert losses == state.losses and len(losses) == 80
     assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:10])
 
 
