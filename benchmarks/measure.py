@@ -297,17 +297,21 @@ def quality(args):
     rows = sorted(([name, len(values), *(statistics.mean(v) for v in zip(*values))] for (name, _), values in same.items()), key=lambda row: LINES.index(row[0]))
     rows.append([f"{args.samples:,} train images", None, None, None, 100 * metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, 1.0, 0.0])
 
+    draw_quality(columns, rows, args.seconds).savefig(args.out / "quality.png", dpi=100)
+    return columns, rows
+
+
+def draw_quality(columns: list[str], rows: list, seconds: list[float]):
     figure, (panels,) = plots.axes(2)
     for axis, column in zip(panels, (4, 6)):
         for k, (name, points) in enumerate(groupby(rows[:-1], lambda row: row[0])):
             points = list(points)
             axis.plot([p[2] for p in points], [p[column] for p in points], plots.STYLES[k % 4], marker="o", color=plots.COLOURS[k % 7], label=name)
-        axis.set(xlabel="seconds of training", ylabel=columns[column], xscale="log", xticks=args.seconds, xticklabels=args.seconds)
+        axis.set(xlabel="seconds of training", ylabel=columns[column], xscale="log", xticks=seconds, xticklabels=seconds)
         axis.minorticks_off()
     panels[1].set(yscale="log")
-    panels[0].legend(fontsize=8)
-    figure.savefig(args.out / "quality.png", dpi=100)
-    return columns, rows
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
 
 
 # On a GPU.
