@@ -63,6 +63,7 @@ class Bound(NamedTuple):
         return self.L_T + self.L.sum(1)
 
 
+@torch.no_grad()
 def bits_per_dim(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, variance: str = "large", decoder: str = "discretised", levels: int = 256,
                  seed: int = 0) -> Bound:
     """The whole bound of images x_0 (B, *D), one ε per image and t: T calls of the denoiser."""
