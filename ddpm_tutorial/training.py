@@ -43,7 +43,7 @@ class TrainConfig:
     times: str = "uniform"                                      # how t is drawn: uniform, as in DDPM, or logit-normal [1], more in the middle
     flip: bool = False                                          # mirror every other image, drawn anew each time
     precision: str | None = None                                # float32, bfloat16 or float16, of the network's layers; None: what suits the device
-    compile: bool = False                                       # torch.compile the network: a minute of waiting, then faster on a GPU
+    compile: bool = False                                       # torch.compile the network: a minute of waiting first; for GPUs
     seed: int = 0
 
     def __post_init__(self):

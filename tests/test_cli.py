@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from torch.optim.swa_utils import AveragedModel
 
@@ -171,6 +172,19 @@ def test_a_model_without_labels_is_trained_and_measured(tmp_path, no_pictures, q
     assert "scale 1" in capsys.readouterr().out
     figures = json.loads((tmp_path / "run" / "figures.json").read_text())
     assert figures["scale 1"]["frechet"] > 0 and "agreement" not in figures["scale 1"] and "scale 2" not in figures
+
+
+def test_a_folder_of_images_is_trained_and_measured(tmp_path, no_pictures, quick_measurement, capsys):
+    """Its classes are its sub-folders, and its judge is trained on it: no other data set's is taken, whatever the folder is called."""
+    digits = data.load("digits")
+    for k in (0, 1):
+        (tmp_path / "digits" / str(k)).mkdir(parents=True)
+        for i, image in enumerate(digits.images[digits.y == k][:40]):
+            Image.fromarray(image[0].numpy()).save(tmp_path / "digits" / str(k) / f"{i:02}.png")
+    cli.main(["train", "--data", str(tmp_path / "digits"), "--steps", "1", "--batch", "4", "--timesteps", "3", "--per-class", "3",
+              "--out", str(tmp_path / "run")])
+    assert "training the judge" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "figures.json").read_text())["scale 2"]["n"] == 6
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(tmp_path, no_pictures):
