@@ -42,7 +42,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes most of the time; one test looks at the pictures."""
-    monkeypatch.setattr(cli, "_pictures", lambda *args: {}, raising=False)
+    monkeypatch.setattr(cli, "pictures", lambda *args: {})
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_resume_goes_on_in_the_same_folder(tmp_path, no_pictures):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(number, tmp_path, monkeypatch):
     """The signal comes in the middle of a step; nothing is lost or torn: the run that goes on is the run that was never stopped."""
-    monkeypatch.setattr(cli, "_pictures", lambda *args: {})
+    monkeypatch.setattr(cli, "pictures", lambda *args: {})
     cli.main([*TRAIN, "--out", str(tmp_path / "whole")])
 
     update = AveragedModel.update_parameters

@@ -1,0 +1,69 @@
+"""What a trained model is worth, for the command line: pictures, and a table of numbers beside what real images get."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import data, evaluation, metrics
+from .ddpm import DDPM, PRETRAINED
+
+
+def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ...], folder: Path) -> dict[str, Path]:
+    """Samples, a film strip, the loss curve and an animation, written into the folder: {what it is: path}."""
+    from . import plots
+
+    steps, T = min(50, model.schedule.T), min(100, model.schedule.T)
+    labelled = model.config.num_classes is not None
+    columns, scale, how = (len(classes), 2.0, "guided samples, scale 2") if labelled else (10, 1.0, "samples")
+    y = torch.arange(columns) if labelled else None
+    samples = model.sample(10 * columns, y.repeat(10) if labelled else None, "ddim", steps, scale=scale)
+    walk = list(model.trajectory(columns, y, "ddpm", T, scale=scale, seed=1))
+    shown = min(3, columns - 1)
+    figures = {
+        "samples": plots.grid(samples, columns, classes if labelled else (), f"{name}: {how}, DDIM, {steps} steps"),
+        "film_strip": plots.film_strip(walk, image=shown, title=f"from noise to {classes[shown] if labelled else 'an image'}: DDPM, {T} steps"),
+        "loss": plots.loss_curve(losses, max(1, len(losses) // 50), f"training on {name}"),
+    }
+    for what, figure in figures.items():
+        figure.savefig(folder / f"{what}.png", dpi=150)
+    written = {what.replace("_", " "): folder / f"{what}.png" for what in figures}
+    return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=columns)}
+
+
+def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int) -> dict[str, dict]:
+    """Print and return what samples get, beside what real images get."""
+    train_set, test_set = (data.load(settings["data"], split, settings["data_dir"], settings["size"]) for split in ("train", "test"))
+    x, x_test = (data.normalise(d.images).to(model.device) for d in (train_set, test_set))
+    judge = evaluation.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
+    K, steps = len(train_set.classes), min(50, model.schedule.T)
+    y = torch.arange(K).repeat_interleave(per_class)
+    rows = {f"real images ({len(x_test):,} for testing)": evaluation.floors(judge, len(y))}
+    for scale in scales if model.config.num_classes else [1.0]:
+        samples = []
+        for i in tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False):
+            labels = y[i:i + 250]
+            samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
+        row = rows[f"scale {scale:g}"] = evaluation.measure(torch.cat(samples), y, judge)
+        if not model.config.num_classes:                        # nothing was asked for
+            del row["agreement"], row["agreement_interval"], row["control"]
+        if x.shape[1] == 3:
+            try:
+                row["fid"] = evaluation.torch_fidelity_fid(data.denormalise(torch.cat(samples)), test_set.images)
+                print(f"FID (Inception) of {len(y):,} samples at scale {scale:g}: {row['fid']:.2f}")
+            except (ImportError, FileNotFoundError) as missing:
+                print(missing)
+    print(f"\nDDIM, {steps} steps, noise seed {seed}, 95 % intervals:\n\n{evaluation.table(rows)}\n", flush=True)
+    return rows
+
+
+def _judge_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:
+    """The judge: the one that comes with the package, or else trained now."""
+    path = PRETRAINED["digits"].parent / f"{settings['data']}-classifier.safetensors"
+    if settings["data"] in data.LOADERS and path.is_file() and settings["size"] is None:
+        net, card = evaluation.load_classifier(path)
+        print(f"the judge: {path.name}, SHA-256 {evaluation.sha256(path)[:16]}…, test accuracy {card['test_accuracy']:.4f}", flush=True)
+        return net.to(x.device)
+    print("training the judge: a small classifier, on the train split only …", flush=True)
+    return metrics.train_classifier(x, y.to(x.device), epochs=15 if len(x) < 10_000 else 3)
