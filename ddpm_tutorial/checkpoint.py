@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -66,13 +67,13 @@ def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module |
     state = TrainState(model, TrainConfig(**header["train"]), header["step"], tensors["losses"].tolist(), tensors["loss_by_time"])
     load_weights(state.model.net, _part(tensors, "net."), path)
     load_weights(state.ema, _part(tensors, "ema."), path)
-    parameters, moments = list(model.net.parameters()), {}
+    parameters, moments = list(model.net.parameters()), defaultdict[int, dict[str, Tensor]](dict)
     for key, value in _part(tensors, "optimizer.").items():
         i, name = key.split(".", 1)
         parameter = parameters[int(i)]
         if value.shape == parameter.shape:                      # laid out in memory like its parameter: the fused AdamW takes that for granted
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        moments.setdefault(int(i), {})[name] = value
+        moments[int(i)][name] = value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     if header["scaler"]:
         state.scaler.load_state_dict(header["scaler"])

@@ -24,7 +24,7 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     """
     if scale in (0, 1):
         return cond if scale == 1 else uncond
-    doubled = _doubled(cond, uncond) if _one_network(cond, uncond) else None
+    doubled = _doubled(cond, uncond)
 
     def guided(x_t: Tensor, t: int | Tensor) -> Tensor:
         if doubled and (x_t.is_cuda or len(x_t) <= DOUBLE_UP_TO):
@@ -62,14 +62,11 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
     return eps
 
 
-def _one_network(a: Denoiser, b: Denoiser) -> bool:
-    """Do a and b differ in their labels only?"""
-    if not (isinstance(a, NetDenoiser) and isinstance(b, NetDenoiser)) or a.y is None or b.y is None:
-        return False
-    return a.net is b.net and a.schedule is b.schedule and a.predict == b.predict
-
-
-def _doubled(cond: NetDenoiser, uncond: NetDenoiser) -> Callable[[Tensor, int | Tensor], tuple[Tensor, Tensor]]:
-    """Both answers from one call of twice the batch: fewer, larger pieces of work."""
+def _doubled(cond: Denoiser, uncond: Denoiser) -> Callable[[Tensor, int | Tensor], tuple[Tensor, ...]] | None:
+    """Both answers from one call of twice the batch, fewer, larger pieces of work; None unless the two differ in their labels only."""
+    if not (isinstance(cond, NetDenoiser) and isinstance(uncond, NetDenoiser)) or cond.y is None or uncond.y is None:
+        return None
+    if cond.net is not uncond.net or cond.schedule is not uncond.schedule or cond.predict != uncond.predict:
+        return None
     twice = replace(cond, y=torch.cat([cond.y, uncond.y]))
     return lambda x_t, t: twice(torch.cat([x_t, x_t]), torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim else t).chunk(2)

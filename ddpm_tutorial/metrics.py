@@ -103,7 +103,7 @@ def _in_chunks(function, x: Tensor, chunk: int = 1000) -> Tensor:
     return torch.cat([function(part) for part in x.split(chunk)])
 
 
-def accuracy(classifier: Classifier, x: Tensor, y: Tensor) -> float:
+def accuracy(classifier: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     """Share of images x that the classifier takes for y.  On samples, with the requested labels, this is their agreement.
 
     Of a timed classifier, at time t:  accuracy(lambda x_t: classifier(x_t, t), x_t, y).

@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart.  In a no
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -15,7 +16,7 @@ from .data import denormalise
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")                                 # a second cue, for black-and-white prints
-LOOK = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
+LOOK: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
 
 
 def axes(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.4, **options):
@@ -25,7 +26,7 @@ def axes(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def schedules(named: Mapping[str, "object"]) -> Figure:
+def schedules(named: Mapping[str, Any]) -> Figure:
     """β_t, ᾱ_t and the signal-to-noise ratio in dB of each schedule, over t/T."""
     figure, ((beta, alpha_bar, snr),) = axes(3)
     for (name, schedule), colour, style in zip(named.items(), COLOURS, STYLES * 2):

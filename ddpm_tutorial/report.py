@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from . import data, evaluation, metrics
 from .ddpm import DDPM, PRETRAINED
+from .training import best_precision
 
 
 def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ...], folder: Path) -> dict[str, Path]:
@@ -18,8 +19,9 @@ def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ..
     labelled = model.config.num_classes is not None
     columns, scale, how = (len(classes), 2.0, "guided samples, scale 2") if labelled else (10, 1.0, "samples")
     y = torch.arange(columns) if labelled else None
-    samples = model.sample(10 * columns, y.repeat(10) if labelled else None, "ddim", steps, scale=scale)
-    walk = list(model.trajectory(columns, y, "ddpm", T, scale=scale, seed=1))
+    with _fast(model):
+        samples = model.sample(10 * columns, y.repeat(10) if labelled else None, "ddim", steps, scale=scale)
+        walk = list(model.trajectory(columns, y, "ddpm", T, scale=scale, seed=1))
     shown = min(3, columns - 1)
     figures = {
         "samples": plots.grid(samples, columns, classes if labelled else (), f"{name}: {how}, DDIM, {steps} steps"),
@@ -44,7 +46,8 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
         samples = []
         for i in tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False):
             labels = y[i:i + 250]
-            samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
+            with _fast(model):
+                samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
         row = rows[f"scale {scale:g}"] = evaluation.measure(torch.cat(samples), y, judge)
         if not model.config.num_classes:                        # nothing was asked for
             del row["agreement"], row["agreement_interval"], row["control"]
@@ -54,8 +57,14 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
                 print(f"FID (Inception) of {len(y):,} samples at scale {scale:g}: {row['fid']:.2f}")
             except (ImportError, FileNotFoundError) as missing:
                 print(missing)
-    print(f"\nDDIM, {steps} steps, noise seed {seed}, 95 % intervals:\n\n{evaluation.table(rows)}\n", flush=True)
+    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed}, 95 % intervals:\n\n{evaluation.table(rows)}\n", flush=True)
     return rows
+
+
+def _fast(model: DDPM) -> torch.autocast:
+    """The network's layers in what suits the device.  On the digits bfloat16 saves a third of the time, and the table stays what it is."""
+    precision = best_precision(model.device)
+    return torch.autocast(model.device.type, getattr(torch, precision), enabled=precision != "float32")
 
 
 def _judge_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from . import data
 from .checkpoint import save
 from .training import Progress, TrainState, device, processes, train
 
-CHECKPOINT_SECONDS = 20                                         # between checkpoints; more where writing one takes long
+CHECKPOINT_SECONDS = 20.0                                       # between checkpoints; more where writing one takes long
 LOG_STEPS = 50                                                  # between lines of log.jsonl
 
 
@@ -41,7 +41,7 @@ def together() -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def run(state: TrainState, images: Tensor, y: Tensor | None, folder: Path, stages: list[tuple[int, int]] = (), tensorboard: bool = False) -> float:
+def run(state: TrainState, images: Tensor, y: Tensor | None, folder: Path, stages: Sequence[tuple[int, int]] = (), tensorboard: bool = False) -> float:
     """Train to the end on uint8 images (N, C, H, W), or until Ctrl-C or SIGTERM, which wait for the step in progress and set state.stop.
 
     stages: (image size, steps) one after another, the same weights going on at the next size; default: one, at the images' own size.
@@ -80,8 +80,8 @@ def run(state: TrainState, images: Tensor, y: Tensor | None, folder: Path, stage
     return seconds
 
 
-def _staged(state: TrainState, images: Tensor, y: Tensor | None, stages: list[tuple[int, int]]) -> Iterator[Progress]:
-    end = 0
+def _staged(state: TrainState, images: Tensor, y: Tensor | None, stages: Sequence[tuple[int, float]]) -> Iterator[Progress]:
+    end: float = 0
     for size, steps in stages or [(images.shape[-1], math.inf)]:
         end += steps
         if state.step >= end:                                   # a stage that was done before the run was resumed

@@ -5,13 +5,14 @@
 [3] Jabri, Fleet, Chen. Scalable Adaptive Computation for Iterative Generation. arXiv:2212.11972
 [4] Rombach et al. High-Resolution Image Synthesis with Latent Diffusion Models. arXiv:2112.10752
 
-Conventions of the whole package (README, "Notation"):
+Conventions of the whole package (docs/notation.md):
   t = 0 is the data and t = 1 … T are noisy images, as in the papers; so every table has T+1 entries and ᾱ_0 = 1 is one of them;
   tables live on the CPU in float64, every coefficient is formed there and rounded once, by `like`.
 """
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +120,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
     return _from_curve(curve - curve[-1])
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid, "quadratic": quadratic}
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid, "quadratic": quadratic}
 
 
 def by_name(name: str, T: int = 1000) -> Schedule:

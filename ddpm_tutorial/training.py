@@ -106,7 +106,7 @@ class Progress(NamedTuple):
     grad_norm: float                                            # before clipping
 
 
-def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: int | None = None, transform: Callable | None = None) -> Iterator[Progress]:
+def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: float = math.inf, transform: Callable | None = None) -> Iterator[Progress]:
     """Train on images (N, C, H, W) in [-1, 1] with labels y (N,), from state.step to step `until` (default: to the end).
 
     transform: what makes a batch of [-1, 1] from a batch of images: with data.normalise they stay uint8 in memory.
@@ -117,7 +117,7 @@ def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: int
     state.model._images(images if transform is None else transform(images[:1]))
     if state.config.batch % processes()[1]:
         raise ValueError(f"batch is {state.config.batch}; it must be a multiple of the number of processes, {processes()[1]}")
-    return _steps(state, images, state.model._labels(len(images), y), math.inf if until is None else until, transform or (lambda x: x))
+    return _steps(state, images, state.model._labels(len(images), y), until, transform or (lambda x: x))
 
 
 def _steps(state, images, y, until, transform):
@@ -173,12 +173,12 @@ def _gradient(state, call, images, y, transform, drawn):
         torch.manual_seed(_seed(config.seed, 2, state.step, rank))              # for dropout; the caller's random numbers stay as they are
         for first in range(rank * share, end, micro):
             mine = slice(first, min(first + micro, end))
-            x_0 = transform(images[drawn.index[mine].to(where)])
+            x_0 = transform(images[drawn.rows[mine].to(where)])
             if config.flip:
                 x_0 = torch.where((drawn.flip[mine] < 0.5).to(where).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
             labels = y
             if y is not None:
-                labels = drop_labels(y[drawn.index[mine].to(where)], (drawn.drop[mine] < model.config.p_uncond).to(where), model.config.num_classes)
+                labels = drop_labels(y[drawn.rows[mine].to(where)], (drawn.drop[mine] < model.config.p_uncond).to(where), model.config.num_classes)
             with call.no_sync() if world > 1 and mine.stop < end else nullcontext():            # processes meet once a step
                 with torch.autocast(where.type, getattr(torch, config.precision), enabled=config.precision != "float32"):
                     per_image = loss(call, model.schedule, x_0, drawn.eps[mine].to(x_0), drawn.t[mine], labels, model.config.predict)
@@ -218,7 +218,7 @@ def _record(loss_by_time, t, losses, T):
 class Draw(NamedTuple):
     """Everything random in one step, for the whole batch, on the CPU."""
 
-    index: Tensor                                               # (B,) which images
+    rows: Tensor                                                # (B,) which images
     t: Tensor                                                   # (B,) in 1 … T
     eps: Tensor                                                 # (B, C, H, W)
     drop: Tensor                                                # (B,) uniform in 0 … 1: below p_uncond the label is dropped

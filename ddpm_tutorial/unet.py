@@ -7,6 +7,7 @@ This file imports nothing of ours: a network is a function net(x_t, t, y) → li
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -130,7 +131,7 @@ class UNet(nn.Module):
 class Level(nn.Module):
     """One size of image: its blocks, and the way to the next size (None where there is none)."""
 
-    def __init__(self, blocks: list[nn.Module], resample: nn.Module | None):
+    def __init__(self, blocks: Iterable[nn.Module], resample: nn.Module | None):
         super().__init__()
         self.blocks, self.resample = nn.ModuleList(blocks), resample
 

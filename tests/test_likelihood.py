@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_tutorial import DDPM, cosine, data, linear
+from ddpm_tutorial import DDPM, cosine, data, ddpm_step, linear, q_posterior, q_sample
 from ddpm_tutorial.likelihood import Bound, bits_per_dim, prior, terms
 
 ENTROPY = 0.5 * math.log(2 * math.pi * math.e)                  # of N(0, 1), in nats
@@ -115,6 +115,46 @@ def test_the_prior_is_a_kl_of_gaussians():
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(math.sqrt(a) * x_0, math.sqrt(1 - a)), normal(torch.zeros_like(x_0), 1.0)).sum((1, 2, 3))
     torch.testing.assert_close(prior(schedule, x_0), expected, rtol=1e-12, atol=1e-14)
+
+
+def draw(seed=0):
+    """Images, their noise, and what a network made of it."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(3, 1, 2, 2, generator=generator, dtype=torch.float64) for _ in range(3)]
+
+
+@pytest.mark.parametrize("t", [2, 3, 20])
+def test_the_mean_of_a_step_in_terms_of_the_noise(t):
+    """DDPM eqs. 9-11: (x_t - β_t/√(1-ᾱ_t) ε)/√α_t is the posterior's mean with the true noise, and the model's with its own."""
+    schedule, (x_0, eps, guess) = cosine(20), draw()
+    x_t, beta, a = q_sample(schedule, x_0, eps, t), float(schedule.beta[t]), float(schedule.alpha_bar[t])
+    by_hand = [(x_t - beta / math.sqrt(1 - a) * e) / math.sqrt(1 - beta) for e in (eps, guess)]
+    torch.testing.assert_close(by_hand[0], q_posterior(schedule, x_t, x_0, t, t - 1)[0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(by_hand[1], ddpm_step(schedule, x_t, guess, t, t - 1, torch.zeros_like(x_t)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("t", [2, 3, 20])
+def test_a_term_is_a_squared_error_of_the_mean(t, variance):
+    """DDPM eq. 8: what a wrong guess adds to L_{t-1} is ‖μ̃ - μ_θ‖²/(2σ_t²), and the rest does not depend on the network."""
+    schedule, (x_0, eps, guess) = cosine(20), draw()
+    x_t, beta = q_sample(schedule, x_0, eps, t), float(schedule.beta[t])
+    right, wrong = (terms(lambda *_, e=e: e, schedule, x_0, eps, t, variance) for e in (eps, guess))
+    mean, small = q_posterior(schedule, x_t, x_0, t, t - 1)
+    error = (mean - ddpm_step(schedule, x_t, guess, t, t - 1, torch.zeros_like(x_t))).square().flatten(1).sum(1)
+    torch.testing.assert_close(wrong - right, error / (2 * (beta if variance == "large" else float(small))), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("t", [2, 3, 20])
+def test_a_term_is_a_weighted_squared_error_of_the_noise(t, variance):
+    """DDPM eq. 12: what a wrong guess adds to L_{t-1} is β_t²/(2σ_t² α_t (1-ᾱ_t)) ‖ε - ε_θ‖², the weight that L_simple drops."""
+    schedule, (x_0, eps, guess) = cosine(20), draw()
+    beta, a, before = (float(v) for v in (schedule.beta[t], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]))
+    right, wrong = (terms(lambda *_, e=e: e, schedule, x_0, eps, t, variance) for e in (eps, guess))
+    sigma2 = beta if variance == "large" else (1 - before) / (1 - a) * beta
+    weight = beta**2 / (2 * sigma2 * (1 - beta) * (1 - a))
+    torch.testing.assert_close(wrong - right, weight * (eps - guess).square().flatten(1).sum(1), rtol=1e-9, atol=1e-12)
 
 
 # The discretised decoder.

@@ -315,7 +315,7 @@ def test_a_dropped_label_is_the_null_label():
     list(train(state, IMAGES, LABELS))
     for step, (_, y) in enumerate(state.model.net.shown):
         drawn = draw(step, 10, 16, (1, 4, 4), state.config)
-        assert torch.equal(y, torch.where(drawn.drop < 0.1, 2, LABELS[drawn.index]))
+        assert torch.equal(y, torch.where(drawn.drop < 0.1, 2, LABELS[drawn.rows]))
     assert abs((torch.cat([y for _, y in state.model.net.shown]) == 2).double().mean().item() - 0.1) < 5 * math.sqrt(0.09 / 800)
 
 
