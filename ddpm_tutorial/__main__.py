@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are, or are downloaded to; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=int, help="resize the images to this many pixels")
     add("--seconds", type=float, help="train about this long: the speed of the first steps turns it into a number of steps; digits: 60")
-    add("--steps", type=int, help="train this many steps instead; mnist and fashion-mnist: 14000, cifar10: 800000")
+    add("--steps", type=int, help="train this many steps instead; mnist and fashion-mnist: 11000, cifar10: 800000")
     add("--stages", type=_stages, metavar="SIZE:STEPS,…", help="grow the images: 8:500,16:1000,32:2000 trains the same weights at each size in turn")
     add("--out", type=Path, metavar="FOLDER", help="results; default runs/DATA. A folder that exists is left alone: the run goes to FOLDER-2, -3, …")
     add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder, with the settings it was begun with")
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-class", type=int, default=100, metavar="N", help="samples per class for the measurement; 0 for none")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
-    add("weights", help="model.safetensors of a run; or digits, which comes with the package")
+    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
     add("--n", type=int, default=100, help="number of images")
     add("--y", type=int, help="class of all of them; default: one column per class")
     add("--sampler", default="ddim", choices=("ddpm", "ddim"), help="how to walk from noise to data")
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("evaluate", _evaluate, "measure trained weights",
                   "Agreement, Fréchet distance, inception-style score, precision, recall and memorisation of samples (DDIM, 50 steps), with intervals, "
                   "beside what real images get.")
-    add("weights", help="model.safetensors of a run; or digits, which comes with the package")
+    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
     add("--data", default="digits", help="the data set that it was trained on")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=int, help="resize the images to this many pixels")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .ddpm import DDPM, DDPMConfig, load_weights
 from .files import read, write
-from .schedules import Schedule
+from .schedules import Schedule, described
 from .training import TrainConfig, TrainState
 
 
@@ -21,6 +21,8 @@ def save(state: TrainState, path: str | Path) -> Path:
 
     The checkpoint that was there before is kept beside it, as `previous(path)`.
     """
+    if not isinstance(state, TrainState):
+        raise TypeError(f"state is {described(state)}; it must be a TrainState (a model saves itself: model.save)")
     path = Path(path)
     moments = state.optimizer.state_dict()["state"]
     tensors = {f"net.{k}": v for k, v in state.model.net.state_dict().items()}

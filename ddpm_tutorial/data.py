@@ -32,14 +32,22 @@ class Dataset(NamedTuple):
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 0 … 255  →  float32 -1 … 1.  The only door in."""
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images are {images.dtype}; they must be uint8, 0 … 255 (floats may be in [0, 1] or [-1, 1]: nobody can tell)")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        raise TypeError(f"images are {_given(images)}; they must be uint8, 0 … 255 (floats may be in [0, 1] or [-1, 1]: nobody can tell)")
     return images.float() / 127.5 - 1
 
 
 def denormalise(x: Tensor) -> Tensor:
     """float -1 … 1  →  uint8 0 … 255, rounded and clamped.  The only door out; denormalise(normalise(u)) == u for all 256 values."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x is {_given(x)}; it must be floats in [-1, 1] (uint8 images are what comes out)")
+    if not x.is_cuda and x.isnan().any():
+        raise ValueError("x holds NaN, which is no grey")
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _given(images: object) -> str:
+    return f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
 
 
 def load(name: str | Path = "digits", split: str = "train", folder: str | Path | None = None, size: int | None = None) -> Dataset:
@@ -76,8 +84,8 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Crop the middle square; then every new pixel is the mean of the area that it covers.   (N, C, H, W) uint8  →  (N, C, size, size) uint8
 
     So nothing aliases, integer factors give block means, and enlarging by an integer factor and shrinking again gives back the same image."""
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise TypeError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, C, H, W)")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        raise TypeError(f"images are {_given(images)}; they must be uint8 (N, C, H, W)")
     _check(size)
     H, W = images.shape[2:]
     n = min(H, W)

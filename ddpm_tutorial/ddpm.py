@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from . import official
 from .files import read, write
-from .forward import PREDICTIONS, Denoiser, denoiser, q_sample, target
+from .forward import PREDICTIONS, Denoiser, alike, denoiser, functions, noisy, q_sample, target
 from .guidance import classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
-from .schedules import Schedule, by_name, integer
+from .schedules import Schedule, a_schedule, by_name, described, integer, number
 from .unet import UNet, UNetConfig
 
-PRETRAINED = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits",)}     # pretrained/README.md has their cards
+# Their cards are in pretrained/README.md.
+PRETRAINED: dict[str | Path, Path] = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits", "mnist")}
 
 
 def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor, y: Tensor | None = None, predict: str = "eps") -> Tensor:
@@ -28,16 +30,23 @@ def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor,
 
     The caller draws t (B,), eps and the dropped labels, so that one batch or four micro-batches are the same run.
     """
+    functions(net=net)
+    if not isinstance(t, Tensor):
+        raise TypeError(f"t is {t!r}; the loss takes one time for each image, a tensor (B,)")
+    noisy(t)                                                    # randint(0, T) draws it: x_t = x_0 then, and there is no ε to be found
     x_t = q_sample(schedule, x_0, eps, t)
     times = t.to(x_t.device, non_blocking=x_t.is_cuda)
     out = net(x_t, times) if y is None else net(x_t, times, y)
-    return (out.float() - target(schedule, x_0, eps, t, predict)).square().flatten(1).mean(1)
+    wanted = target(schedule, x_0, eps, t, predict)
+    alike(out=out, target=wanted)
+    return (out.float() - wanted).square().flatten(1).mean(1)
 
 
 def drop_labels(y: Tensor, dropped: Tensor, null: int) -> Tensor:
     """[2] Algorithm 1 line 3: the null label where `dropped` (B,) is true, one decision per image."""
-    if dropped.shape != y.shape or dropped.dtype != torch.bool:
-        raise ValueError(f"dropped is {dropped.dtype} {tuple(dropped.shape)}; it must hold one bool per label, {tuple(y.shape)}")
+    if not isinstance(y, Tensor) or not isinstance(dropped, Tensor) or dropped.shape != y.shape or dropped.dtype != torch.bool:
+        raise ValueError(f"dropped is {described(dropped)} and y {described(y)}; there must be one bool for each label, in tensors (B,)")
+    null = integer(null, "null", 0)
     return y.masked_fill(dropped, null)
 
 
@@ -60,8 +69,9 @@ class DDPMConfig:
         object.__setattr__(self, "unet", UNetConfig(**unet) if isinstance(unet, dict) else unet)
         if self.predict not in PREDICTIONS:
             raise ValueError(f"unknown prediction {self.predict!r}; choose one of {', '.join(PREDICTIONS)}")
-        if not 0 <= self.p_uncond <= 1:
-            raise ValueError(f"p_uncond is {self.p_uncond}; it is a probability, 0 … 1")
+        if not isinstance(self.unet, UNetConfig):
+            raise TypeError(f"unet is {self.unet!r}; it must be a UNetConfig")
+        number(self.p_uncond, "p_uncond", 0, 1)
         if (self.unet.channels, self.unet.num_classes) != (self.channels, self.num_classes):
             raise ValueError(f"the U-Net is for {self.unet.channels} channels and {self.unet.num_classes} classes, "
                              f"the model for {self.channels} and {self.num_classes}")
@@ -76,6 +86,10 @@ class DDPM(nn.Module):
 
     def __init__(self, config: DDPMConfig = DDPMConfig(), net: nn.Module | None = None, schedule: Schedule | None = None):
         super().__init__()
+        if not isinstance(config, DDPMConfig):
+            raise TypeError(f"config is {config!r}; it must be a DDPMConfig (DDPM.load opens a file, or one that comes with the package)")
+        if schedule is not None:
+            a_schedule(schedule)
         self.schedule = by_name(config.schedule, config.timesteps) if schedule is None else schedule
         self.config = config if schedule is None else replace(config, schedule="custom", timesteps=schedule.T)
         least = 2 ** (len(config.unet.mults) - 1)
@@ -104,7 +118,7 @@ class DDPM(nn.Module):
 
     def add_noise(self, x_0: Tensor, t: int | Tensor, eps: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Diffuse x_0 to time t: (x_t, the ε that was added)."""
-        eps = torch.randn_like(x_0) if eps is None else eps
+        eps = torch.randn_like(x_0) if eps is None and x_0.is_floating_point() else eps
         return q_sample(self.schedule, x_0, eps, t), eps
 
     # Sampling.
@@ -113,6 +127,7 @@ class DDPM(nn.Module):
         """This model as a function of (x_t, t): with labels y (B,), guided by `scale`, clipped unless told otherwise."""
         if y is None and scale not in (0, 1):
             raise ValueError(f"scale is {scale}, but there are no labels to be guided by: pass y")
+        y = None if y is None else self._labels(torch.as_tensor(y).numel(), y)
         make = partial(denoiser, self.net, self.schedule, predict=self.config.predict)
         if y is None:
             eps = make()
@@ -138,6 +153,7 @@ class DDPM(nn.Module):
     def trajectory(self, n: int, y: int | Tensor | None = None, sampler: str = "ddpm", steps: int | None = None, eta: float = 0.0,
                    scale: float = 1.0, seed: int = 0, clip: bool | None = None, variance: str = "small") -> Iterator[State]:
         """The same walk as `sample`, state by state: `final(trajectory(…))` is what `sample` returns, but for its last clamp."""
+        n = integer(n, "n")
         return self._walk(range(n), self._labels(n, y), sampler, steps, eta, scale, seed, clip, variance)
 
     def interpolate(self, a: Tensor, b: Tensor, n: int = 9, y: int | Tensor | None = None, sampler: str = "ddim", steps: int | None = None,
@@ -150,6 +166,8 @@ class DDPM(nn.Module):
         """
         if (t if _sampler(sampler) == "ddim" else steps) is not None:
             raise ValueError("steps belongs to sampler='ddim' (steps each way), t to sampler='ddpm' (how far to noise, and every step back)")
+        alike(a=a, b=b)
+        n = integer(n, "n")
         both, weight, y = self._images(torch.stack([a, b])), torch.linspace(0, 1, n), self._labels(n, y)
         if sampler == "ddim":
             ends = final(invert(self.denoiser(None if y is None else y[[0, -1]], clip=False), self.schedule, both, steps))
@@ -166,8 +184,9 @@ class DDPM(nn.Module):
         if sampler == "ddpm" and eta:
             raise ValueError("eta belongs to sampler='ddim'; DDPM's own noise is eta = 1")
         timesteps(self.schedule.T, steps)                       # complains before anything is drawn
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta is {eta}; it must lie in 0 (deterministic) … 1 (as noisy as DDPM)")
+        eta = number(eta, "eta", 0, 1)
+        if variance not in ("small", "large"):
+            raise ValueError(f"unknown variance {variance!r}; choose small (β̃) or large (β)")
         noise = seeded_noise(seed, indices, self.shape)
         x_T = noise(self.schedule.T).to(self.device)
         step = {"ddpm": partial(ddpm_step, variance=variance), "ddim": partial(ddim_step, eta=eta)}[_sampler(sampler)]
@@ -179,8 +198,8 @@ class DDPM(nn.Module):
         return self.config.clip if clip is None else clip
 
     def _images(self, x_0):
-        if x_0.shape[1:] != self.shape or not x_0.is_floating_point():
-            raise ValueError(f"images are {x_0.dtype} {tuple(x_0.shape)}; this model takes float (B, {', '.join(map(str, self.shape))}) "
+        if not isinstance(x_0, Tensor) or x_0.shape[1:] != self.shape or not x_0.is_floating_point():
+            raise ValueError(f"images are {described(x_0)}; this model takes float (B, {', '.join(map(str, self.shape))}) "
                              "in [-1, 1]: see data.normalise")
         if not x_0.is_cuda and not x_0.isfinite().all():
             raise ValueError("the images hold NaN or infinity")
@@ -188,7 +207,7 @@ class DDPM(nn.Module):
             raise ValueError(f"the images reach ±{most:.3g}; this model takes [-1, 1]: see data.normalise")
         return x_0.to(self.device)
 
-    def _labels(self, n, y):
+    def _labels(self, n: int, y: int | Tensor | None) -> Tensor | None:
         """Labels as (n,) int64 on the model's device, or None."""
         if y is None:
             return None
@@ -215,17 +234,22 @@ class DDPM(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, net: nn.Module | None = None) -> "DDPM":
-        """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits".
+        """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits" or "mnist".
 
+        A folder is taken for a model in diffusers' layout, such as google/ddpm-cifar10-32: see `official`.
         A model with your own network needs that network: load(path, net=…).
         """
         path = PRETRAINED.get(path, path)
-        tensors, header = read(path, "weights")
-        if header["net"] != "UNet" and net is None:
-            raise ValueError(f"{path} holds the weights of your own network {header['net']}: build it, and pass it as net=…")
-        schedule = Schedule(tensors.pop("alpha_bar")) if "alpha_bar" in tensors else None
-        model = cls(DDPMConfig(**header["config"]), net, schedule)
-        load_weights(model.net, {k.removeprefix("net."): v for k, v in tensors.items()}, path)
+        if Path(path).is_dir():
+            settings, schedule, weights = official.read(path)
+        else:
+            tensors, header = read(path, "weights")
+            if header["net"] != "UNet" and net is None:
+                raise ValueError(f"{path} holds the weights of your own network {header['net']}: build it, and pass it as net=…")
+            schedule = Schedule(tensors.pop("alpha_bar")) if "alpha_bar" in tensors else None
+            settings, weights = header["config"], {k.removeprefix("net."): v for k, v in tensors.items()}
+        model = cls(DDPMConfig(**settings), net, schedule)
+        load_weights(model.net, weights, path)
         return model.eval()
 
 

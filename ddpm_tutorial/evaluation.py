@@ -43,6 +43,9 @@ class Judge(NamedTuple):
 
 def judge(classifier: Classifier, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor) -> Judge:
     """Images in [-1, 1], on the classifier's device; the classifier and the model have seen the train split only."""
+    for x, y, split in ((x_train, y_train, "train"), (x_test, y_test, "test")):
+        if len(x) != len(y) or not len(x) or x.shape[1:] != x_test.shape[1:]:
+            raise ValueError(f"x_{split} is {tuple(x.shape)} with {len(y)} labels; both splits must have images alike, one label each, and one image at least")
     return Judge(classifier, x_train, y_train, x_test, y_test, metrics.features(classifier, x_test), metrics.nearest(x_test, x_train)[0])
 
 

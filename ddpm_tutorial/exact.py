@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .forward import Denoiser, eps_from_x0
-from .schedules import Schedule
+from .schedules import Schedule, a_schedule, described, integer, number
 
 
 class Mixture:
@@ -23,7 +23,7 @@ class Mixture:
 
     def __init__(self, means: Tensor, cov: float | Tensor, weights: Tensor | None = None, labels: Tensor | None = None):
         self.means = torch.as_tensor(means, dtype=torch.float64)
-        if self.means.ndim != 2:
+        if self.means.ndim != 2 or not len(self.means):
             raise ValueError(f"means has shape {tuple(self.means.shape)}; it must be (K, D): K points in D dimensions")
         K, D = self.means.shape
         cov = torch.as_tensor(cov, dtype=torch.float64)
@@ -35,11 +35,13 @@ class Mixture:
         self.labels = torch.arange(K) if labels is None else torch.as_tensor(labels)
         if self.var.min() < 0 or self.weights.shape != (K,) or self.labels.shape != (K,) or (self.weights <= 0).any():
             raise ValueError("every component needs a covariance with eigenvalues ≥ 0, one positive weight and one label")
+        if not all(c.isfinite().all() for c in (self.means, cov, self.weights)):
+            raise ValueError("means, cov and weights must be finite; one of them holds NaN or infinity")
         self.weights = self.weights / self.weights.sum()
 
     def sample(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """n points (n, D) float32 and their labels (n,)."""
-        generator = torch.Generator().manual_seed(seed)
+        n, generator = integer(n, "n"), torch.Generator().manual_seed(integer(seed, "seed", 0))
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
         x_0 = self.means[k] + torch.einsum("nde,ne->nd", self.axes[k], self.var[k].sqrt() * z)
@@ -74,6 +76,9 @@ class Mixture:
 
     def _components(self, schedule, x_t, t):
         """log w_k N(x_t; √ᾱ μ_k, ᾱ Σ_k + (1-ᾱ) I), (B, K), and each component's score, (B, K, D)."""
+        a_schedule(schedule)
+        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
+            raise TypeError(f"x_t is {described(x_t)}; it must be a tensor of floating-point numbers")
         if x_t.ndim != 2 or x_t.shape[1] != self.means.shape[1]:
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this mixture lives in (B, {self.means.shape[1]})")
         means, axes, log_w = (_placed(c, x_t) for c in (self.means, self.axes, self.weights.log()))
@@ -88,6 +93,8 @@ class Mixture:
         if y is None:
             return x_t.new_zeros(1, len(self.labels))
         belongs = self.labels == torch.as_tensor(y).cpu().view(-1, 1)
+        if len(belongs) not in (1, len(x_t)):
+            raise ValueError(f"there are {len(belongs)} labels y for a batch of {len(x_t)}: give one, or one for each")
         if not belongs.any(1).all():
             raise ValueError(f"y is {y}; this mixture has the classes {sorted(set(self.labels.tolist()))}")
         return _placed(torch.where(belongs, 0.0, -math.inf), x_t)
@@ -102,10 +109,17 @@ def dataset_denoiser(data: Tensor, schedule: Schedule) -> Denoiser:
 
     weight_i ∝ exp(-‖x_t - √ᾱ_t x_i‖² / 2(1-ᾱ_t)).  It samples the training set itself: generalising is what a network does *wrong*.
     """
+    a_schedule(schedule)
+    if not isinstance(data, Tensor) or not data.is_floating_point() or data.ndim < 2 or not data.numel():
+        raise TypeError(f"data is {described(data)}; it must be a tensor of floating-point numbers (N, *D) with N ≥ 1 (images: see data.normalise)")
+    if not data.isfinite().all():
+        raise ValueError("data holds NaN or infinity")
     flat = data.flatten(1).cpu().double()                                       # (N, d)
     half_norm = flat.square().sum(1) / 2
 
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
+        if x_t.shape[1:] != data.shape[1:]:
+            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this data set lives in (B, {', '.join(map(str, data.shape[1:]))})")
         alpha_bar = schedule.at(t).cpu().view(-1, 1)
         x = x_t.flatten(1).cpu().double()
         logits = (alpha_bar.sqrt() * (x @ flat.T) - alpha_bar * half_norm) / (1 - alpha_bar)    # ‖x_t‖² cancels in the softmax
@@ -117,13 +131,14 @@ def dataset_denoiser(data: Tensor, schedule: Schedule) -> Denoiser:
 
 def ring(K: int = 8, radius: float = 1.0, std: float = 0.1) -> Mixture:
     """K small Gaussians on a circle: the picture everyone knows, and class k is the k-th of them."""
+    K, radius, std = integer(K, "K"), number(radius, "radius"), number(std, "std", 0)
     angle = torch.arange(K, dtype=torch.float64) * 2 * math.pi / K
     return Mixture(radius * torch.stack([angle.cos(), angle.sin()], 1), std**2)
 
 
 def spiral(n: int = 1000, seed: int = 0) -> Tensor:
     """n points (n, 2) of a spiral within [-1, 1]², for `dataset_denoiser` or for training a small network."""
-    generator = torch.Generator().manual_seed(seed)
+    n, generator = integer(n, "n"), torch.Generator().manual_seed(integer(seed, "seed", 0))
     r = torch.rand(n, generator=generator).sqrt()
     points = torch.stack([(3.5 * math.pi * r).cos(), (3.5 * math.pi * r).sin()], 1) * r[:, None]
     return 0.9 * points + 0.02 * torch.randn(n, 2, generator=generator)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .schedules import Schedule, like
+from .schedules import Schedule, a_schedule, described, integer, like
 
 Denoiser = Callable[[Tensor, int | Tensor], Tensor]             # eps (B, *D) = denoiser(x_t (B, *D), t), 1 ≤ t ≤ T
 
@@ -22,20 +22,20 @@ PREDICTIONS = ("eps", "x0", "v")
 
 def q_sample(schedule: Schedule, x_0: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
     """[1] eq. 4:  x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε."""
-    _same_shape(x_0=x_0, eps=eps)
+    _checked(schedule, x_0=x_0, eps=eps)
     return schedule.signal(t, x_0) * x_0 + schedule.noise(t, x_0) * eps
 
 
 def q_step(schedule: Schedule, x_s: Tensor, eps: Tensor, t: int | Tensor, s: int | Tensor) -> Tensor:
     """[1] eq. 2, from any s < t:  x_t = √α x_s + √(1-α) ε  with  α = ᾱ_t/ᾱ_s.  The paper has s = t-1, α = 1-β_t."""
-    _same_shape(x_s=x_s, eps=eps)
+    _checked(schedule, x_s=x_s, eps=eps)
     alpha = _ratio(schedule, t, s)
     return like(alpha.sqrt(), x_s) * x_s + like((1 - alpha).sqrt(), x_s) * eps
 
 
 def q_posterior(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: int | Tensor, s: int | Tensor) -> tuple[Tensor, Tensor]:
     """[1] eqs. 6-7, for any s < t: mean (B, *D) and variance (1 or B, 1, …) of q(x_s | x_t, x_0).  The paper has s = t-1."""
-    _same_shape(x_t=x_t, x_0=x_0)
+    _checked(schedule, x_t=x_t, x_0=x_0)
     alpha = _ratio(schedule, t, s)                              # α_t  when s = t-1
     beta = 1 - alpha                                            # β_t  when s = t-1
     alpha_bar_t, alpha_bar_s = schedule.at(t), schedule.at(s)
@@ -47,20 +47,20 @@ def q_posterior(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: int | Tensor, s
 
 def x0_from_eps(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int | Tensor) -> Tensor:
     """[1] eq. 15, which is eq. 4 solved for x_0:  x_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t."""
-    _same_shape(x_t=x_t, eps=eps)
+    _checked(schedule, x_t=x_t, eps=eps)
     return (x_t - schedule.noise(t, x_t) * eps) / schedule.signal(t, x_t)
 
 
 def eps_from_x0(schedule: Schedule, x_t: Tensor, x_0: Tensor, t: int | Tensor) -> Tensor:
     """[1] eq. 4 solved for ε:  ε = (x_t - √ᾱ_t x_0) / √(1-ᾱ_t),  for t ≥ 1."""
-    _same_shape(x_t=x_t, x_0=x_0)
-    _noisy(t)
+    _checked(schedule, x_t=x_t, x_0=x_0)
+    noisy(t)
     return (x_t - schedule.signal(t, x_t) * x_0) / schedule.noise(t, x_t)
 
 
 def target(schedule: Schedule, x_0: Tensor, eps: Tensor, t: int | Tensor, predict: str = "eps") -> Tensor:
     """What a network is asked for:  ε,  x_0,  or  v = √ᾱ_t ε - √(1-ᾱ_t) x_0  ([2] section 4)."""
-    _same_shape(x_0=x_0, eps=eps)
+    _checked(schedule, x_0=x_0, eps=eps)
     match _known(predict):
         case "eps": return eps
         case "x0":  return x_0
@@ -69,7 +69,7 @@ def target(schedule: Schedule, x_0: Tensor, eps: Tensor, t: int | Tensor, predic
 
 def to_eps(schedule: Schedule, x_t: Tensor, out: Tensor, t: int | Tensor, predict: str = "eps") -> Tensor:
     """Read a network's output as ε, whatever it was trained to predict:  ε = √ᾱ_t v + √(1-ᾱ_t) x_t  for "v"."""
-    _same_shape(x_t=x_t, out=out)
+    _checked(schedule, x_t=x_t, out=out)
     match _known(predict):
         case "eps": return out
         case "x0":  return eps_from_x0(schedule, x_t, out, t)
@@ -86,11 +86,13 @@ class NetDenoiser:
     predict: str
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        _noisy(t)
+        noisy(t)
         like(self.schedule.at(t), x_t)                          # complains of times that are no integers in 0 … T, or not one per image
         times = t.to(x_t.device).expand(len(x_t)) if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)
         with evaluating(self.net):
             out = self.net(x_t, times) if self.y is None else self.net(x_t, times, self.y)
+        if not isinstance(out, Tensor):
+            raise TypeError(f"the network answers with {described(out)}; it must answer with a tensor shaped like x_t")
         return to_eps(self.schedule, x_t, out.to(x_t.dtype), t, self.predict)
 
 
@@ -99,6 +101,8 @@ def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict
 
     The answer has x_t's type, whatever the network computes in.  A module is in eval mode for the call and gets its modes back.
     """
+    functions(net=net)
+    a_schedule(schedule)
     return NetDenoiser(net, schedule, y, _known(predict))
 
 
@@ -126,18 +130,37 @@ def _ratio(schedule: Schedule, t: int | Tensor, s: int | Tensor) -> Tensor:
     return alpha
 
 
-def _noisy(t: int | Tensor) -> None:
-    if (not isinstance(t, Tensor) and t < 1) or (isinstance(t, Tensor) and not t.is_cuda and (t < 1).any()):
+def noisy(t: int | Tensor) -> None:
+    """Complain of t = 0."""
+    if (not isinstance(t, Tensor) and integer(t, "t", 0) < 1) or (isinstance(t, Tensor) and not t.is_cuda and (t < 1).any()):
         raise ValueError(f"t is {t}; at t = 0 there is no noise to name, a denoiser is asked at 1 ≤ t ≤ T")
 
 
 def _known(predict: str) -> str:
-    if predict not in PREDICTIONS:
+    if not isinstance(predict, str) or predict not in PREDICTIONS:
         raise ValueError(f"unknown prediction {predict!r}; choose one of {', '.join(PREDICTIONS)}")
     return predict
 
 
-def _same_shape(**tensors: Tensor) -> None:
-    (a, x), (b, z) = tensors.items()
+def _checked(schedule: Schedule, **two: Tensor) -> None:
+    a_schedule(schedule)
+    alike(**two)
+
+
+def alike(**two: Tensor) -> None:
+    """Two tensors of floating-point numbers, of one shape and on one device; otherwise an error that says which and what."""
+    (a, x), (b, z) = two.items()
+    for name, value in two.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise TypeError(f"{name} is {described(value)}; it must be a tensor of floating-point numbers (images: see data.normalise)")
     if x.shape != z.shape:
         raise ValueError(f"{a} has shape {tuple(x.shape)} and {b} has shape {tuple(z.shape)}; they must be equal (broadcasting would hide a bug)")
+    if x.device != z.device:
+        raise ValueError(f"{a} is on {x.device} and {b} is on {z.device}; they must be on one device")
+
+
+def functions(**given: Callable) -> None:
+    """Complain at the call, and not in the middle of a walk, of what is no function."""
+    for name, value in given.items():
+        if not callable(value):
+            raise TypeError(f"{name} is {described(value)}; it must be a function")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .forward import Denoiser, NetDenoiser, eps_from_x0, x0_from_eps
-from .schedules import Schedule
+from .forward import Denoiser, NetDenoiser, eps_from_x0, functions, x0_from_eps
+from .schedules import Schedule, a_schedule, number
 
 DOUBLE_UP_TO = 64   # images: on two CPU cores a doubled batch takes 0.8 of the time of two calls at 16, and 1.08 at 250
 
@@ -22,6 +22,8 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale costs two, or, where both are the same
     network and that is faster, one of a doubled batch.
     """
+    functions(cond=cond, uncond=uncond)
+    scale = number(scale, "scale")
     if scale in (0, 1):
         return cond if scale == 1 else uncond
     doubled = _doubled(cond, uncond)
@@ -41,10 +43,17 @@ def classifier(denoiser: Denoiser, log_prob: Callable[[Tensor, int | Tensor], Te
 
     The gradient is taken at x_t.  With scale 1 and exact parts this is the exact conditional denoiser (Bayes' rule for scores).
     """
+    functions(denoiser=denoiser, log_prob=log_prob)
+    a_schedule(schedule)
+    scale = number(scale, "scale")
+
     def guided(x_t: Tensor, t: int | Tensor) -> Tensor:
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
-            grad, = torch.autograd.grad(log_prob(x, t).sum(), x)
+            log_p = log_prob(x, t)
+            if log_p.shape != x.shape[:1]:                      # of a mean over the batch, the gradient would be B times too small
+                raise ValueError(f"log_prob answers with shape {tuple(log_p.shape)}; it must be (B,), one number for each of the {len(x)}")
+            grad, = torch.autograd.grad(log_p.sum(), x)
         return denoiser(x_t, t) - scale * schedule.noise(t, x_t) * grad
 
     return guided
@@ -55,6 +64,11 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
 
     ε is formed anew from the clamped x̂_0: keeping the old ε would leave a pair that no longer explains x_t, and samples wash out.
     """
+    functions(denoiser=denoiser)
+    a_schedule(schedule)
+    if not number(low, "low") < number(high, "high"):
+        raise ValueError(f"low is {low} and high {high}; they must be low < high")
+
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
         x_0 = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)
         return eps_from_x0(schedule, x_t, x_0.clamp(low, high), t)

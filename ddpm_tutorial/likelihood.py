@@ -15,13 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .forward import Denoiser, q_posterior, q_sample, x0_from_eps
+from .forward import Denoiser, functions, q_posterior, q_sample, x0_from_eps
 from .samplers import seeded_noise
-from .schedules import Schedule, integer, like
+from .schedules import Schedule, a_schedule, described, integer, like
 
 
 def prior(schedule: Schedule, x_0: Tensor) -> Tensor:
     """L_T of each image, in nats.   (B,)"""
+    a_schedule(schedule)
     mean, var = schedule.signal(schedule.T, x_0) * x_0, schedule.noise(schedule.T, x_0).square()
     return _kl(mean, var, torch.zeros_like(x_0), torch.ones_like(var)).flatten(1).sum(1)
 
@@ -34,6 +35,8 @@ def terms(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, eps: Tensor, t: i
     decoder: "gaussian", a density, for data that are real numbers; or "discretised" [1] eq. 13, a probability, for images of `levels` grey
     levels, spread evenly over [-1, 1] (256; the digits have 17).
     """
+    functions(denoiser=denoiser)
+    a_schedule(schedule)
     integer(t, "t", 1, schedule.T)
     if variance not in ("small", "large") or decoder not in ("gaussian", "discretised"):
         raise ValueError(f"variance is {variance!r} and decoder {decoder!r}; choose small or large, and gaussian or discretised")
@@ -67,6 +70,10 @@ class Bound(NamedTuple):
 def bits_per_dim(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, variance: str = "large", decoder: str = "discretised", levels: int = 256,
                  seed: int = 0) -> Bound:
     """The whole bound of images x_0 (B, *D), one ε per image and t: T calls of the denoiser."""
+    if not isinstance(x_0, Tensor) or not x_0.numel() or not x_0.is_floating_point():
+        raise TypeError(f"x_0 is {described(x_0)}; it must be a tensor of floating-point numbers (B, *D) with B ≥ 1 (images: see data.normalise)")
+    if not x_0.is_cuda and not (x_0.isfinite().all() and (decoder != "discretised" or x_0.abs().max() <= 1)):
+        raise ValueError(f"x_0 lies in {x_0.min():.3g} … {x_0.max():.3g}; it must be finite, and within [-1, 1] for the discretised decoder")
     noise, bits = seeded_noise(seed, range(len(x_0)), x_0.shape[1:]), 1 / (math.log(2) * x_0[0].numel())
     L = [terms(denoiser, schedule, x_0, noise(t).to(x_0), t, variance, decoder, levels) for t in range(1, schedule.T + 1)]
     return Bound(prior(schedule, x_0) * bits, torch.stack(L, dim=1) * bits)

@@ -45,6 +45,8 @@ class Classifier(nn.Module):
         if (t is None) == self.config["timed"]:
             raise ValueError("this classifier looks at noisy images: give it their time t too" if t is None else
                              f"t is {t}, but this classifier was made for clean images: timed=True makes one for noisy images")
+        if x.ndim != 4 or x.shape[1] != self.config["channels"] or not x.is_floating_point():
+            raise ValueError(f"x is {x.dtype} {tuple(x.shape)}; this classifier takes float (B, {self.config['channels']}, H, W) in [-1, 1]")
         h = self.stem(x)                                        # (B, width, H, W)
         if t is not None:
             h = h + self.time(_sines(torch.as_tensor(t, device=x.device).expand(len(x))).to(h.dtype))[:, :, None, None]
@@ -72,6 +74,11 @@ def train_classifier(x: Tensor, y: Tensor, epochs: int = 15, batch: int = 64, se
     diffuse: x_0 → (x_t, t), the forward process; the classifier is then a timed one, of noisy images.  For guidance it must give p(y | x_t)
     of the data as they are: no shifts, which nearly halved the agreement of guided digits, and no smoothed labels.
     """
+    if x.ndim != 4 or not x.is_floating_point() or y.shape != x.shape[:1] or not len(x) or y.is_floating_point() or epochs < 1:
+        raise ValueError(f"x is {x.dtype} {tuple(x.shape)}, y {y.dtype} {tuple(y.shape)}, epochs {epochs}; they must be float (N, C, H, W), one integer "
+                         "label for each of N ≥ 1, and ≥ 1")
+    if not x.is_cuda and not x.isfinite().all():
+        raise ValueError("x holds NaN or infinity")
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):        # the caller's random numbers stay as they are
         torch.manual_seed(seed)
         net = Classifier(x.shape[1], int(y.max()) + 1, width, timed=diffuse is not None).to(x.device).train()
@@ -108,8 +115,8 @@ def accuracy(classifier: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> fl
 
     Of a timed classifier, at time t:  accuracy(lambda x_t: classifier(x_t, t), x_t, y).
     """
-    if len(x) != len(y):
-        raise ValueError(f"there are {len(x)} images and {len(y)} labels")
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"there are {len(x)} images and {len(y)} labels; there must be as many, and one at least")
     return (_in_chunks(classifier, x).argmax(1) == y).float().mean().item()
 
 
@@ -128,8 +135,8 @@ def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
     Unlike p̂ ± z √(p̂(1-p̂)/n) it stays within 0 … 1, and 100 of 100 does not mean "certain".
     """
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"{successes} successes of {n}: they must be 0 … n, and n ≥ 1")
+    if not (isinstance(successes, int) and 0 <= successes <= n and n > 0 and z > 0):
+        raise ValueError(f"{successes} successes of {n}, z = {z}: they must be a whole number 0 … n, n ≥ 1 and z > 0")
     centre = (successes + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * math.sqrt(successes * (n - successes) / n + z**2 / 4)
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
@@ -143,6 +150,9 @@ def bootstrap(statistic: Callable[..., float], *tensors: Tensor, n: int = 200, s
     resamples know the spread and not the centre, so here their percentiles are shifted until their mean is the estimate.  The interval is for
     what to expect at this number of rows, not at infinitely many; near the floor of a distance it is up to twice too wide.
     """
+    if not tensors or not all(len(x) for x in tensors) or n < 1 or not 0 < level < 1:
+        raise ValueError(f"{len(tensors)} tensors of {[len(x) for x in tensors]} rows, n = {n}, level = {level}: "
+                         "there must be one tensor at least, each with rows, n ≥ 1 and a level between 0 and 1")
     generator = torch.Generator().manual_seed(seed)             # its own: the caller's random numbers stay as they are
 
     def again(x: Tensor) -> Tensor:
@@ -158,6 +168,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """[1] eq. 6, [2]:  ‖μ_a - μ_b‖² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)  of features a (N, d), b (M, d).  Falls with N: compare at equal N only."""
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
         raise ValueError(f"features have shapes {tuple(a.shape)} and {tuple(b.shape)}; they must be (N, d) and (M, d) with N, M ≥ 2")
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("features hold NaN or infinity")
     a, b = a.double(), b.double()
     cov_a, cov_b = a.T.cov(), b.T.cov()
     values, axes = torch.linalg.eigh(cov_a)
@@ -172,7 +184,7 @@ def inception_score(probabilities: Tensor) -> float:
     With our own classifier's probabilities it is inception-*style* only; trained with smoothed labels, that gives real images less than K, too.
     """
     p = probabilities.double()
-    if p.ndim != 2 or len(p) == 0 or (p < 0).any() or ((p.sum(1) - 1).abs() > 1e-4).any():
+    if p.ndim != 2 or len(p) == 0 or not ((p >= 0).all() and ((p.sum(1) - 1).abs() <= 1e-4).all()):
         raise ValueError(f"probabilities have shape {tuple(p.shape)}; they must be (N, K), with rows ≥ 0 that sum to 1")
     return (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0))).sum(1).mean().exp().item()
 
@@ -186,8 +198,10 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     A set's manifold is all balls around its points that reach to their k-th nearest neighbour in the set.  Both shares depend on N and M:
     compare at equal numbers only.  A lonely point has a large ball that lets much in, even noise: read precision beside the distance.
     """
-    if real.ndim != 2 or real.shape[1:] != fake.shape[1:] or min(len(real), len(fake)) <= k or k < 1:
+    if real.ndim != 2 or real.shape[1:] != fake.shape[1:] or not isinstance(k, int) or not 1 <= k < min(len(real), len(fake)):
         raise ValueError(f"features have shapes {tuple(real.shape)} and {tuple(fake.shape)}; they must be (N, d) and (M, d) with N, M > k = {k} ≥ 1")
+    if not (real.isfinite().all() and fake.isfinite().all()):
+        raise ValueError("features hold NaN or infinity")
 
     def radii(x: Tensor) -> Tensor:                             # k + 1, because each point is its own nearest
         return torch.cat([torch.cdist(part, x, compute_mode=EXACT).topk(k + 1, largest=False).values[:, k] for part in x.split(1000)])
@@ -203,6 +217,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 def nearest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
     """Distance from each image to the nearest training image, and which it is: (N,), (N,)."""
+    if x.shape[1:] != train.shape[1:] or not len(train) or not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype} {tuple(x.shape)} and train {tuple(train.shape)}; they must be floats, of images alike, and train not empty")
     x, train = x.flatten(1), train.flatten(1)
     distances, indices = [], []
     for part in x.split(500):                                   # a matrix product finds the candidates: fast, but rounded; then they are measured
@@ -220,6 +236,8 @@ def memorisation(x: Tensor, train: Tensor, test: Tensor) -> float:
 
 def per_class(y: Tensor, n: int) -> Tensor:
     """Indices of the first n images of each class."""
+    if y.is_floating_point() or not len(y) or n < 1:
+        raise ValueError(f"y is {y.dtype} {tuple(y.shape)} and n {n}; they must be integer labels (N,) with N ≥ 1, and n ≥ 1")
     counts = torch.bincount(y)
     if n > counts.min():
         raise ValueError(f"{n} images of each class were asked for; the smallest class has {counts.min()}")

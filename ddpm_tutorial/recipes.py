@@ -20,8 +20,8 @@ RECIPES = {
                TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
 
     # An hour and a half on two CPU cores.
-    "mnist": (_grey28, TrainConfig(steps=14_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
-    "fashion-mnist": (_grey28, TrainConfig(steps=14_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
+    "mnist": (_grey28, TrainConfig(steps=11_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
+    "fashion-mnist": (_grey28, TrainConfig(steps=11_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
 
     # The paper's [1]: Adam, constant learning rate, no labels.  For a GPU.
     "cifar10": (DDPMConfig(image_size=32, channels=3, schedule="linear", predict="eps", unet=UNetConfig.cifar10()),

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .forward import Denoiser, q_posterior, x0_from_eps
-from .schedules import Schedule, integer, like
+from .forward import Denoiser, alike, functions, q_posterior, x0_from_eps
+from .schedules import Schedule, a_schedule, described, integer, like, number
 
 Noise = Callable[[int], Tensor]                                 # z (B, *D) = noise(t)
 
@@ -43,6 +43,7 @@ def ddpm_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: T
     """
     if variance not in ("small", "large"):
         raise ValueError(f"unknown variance {variance!r}; choose small (β̃) or large (β)")
+    t, s = integer(t, "t", 0), integer(s, "s", 0)
     x_0 = x0_from_eps(schedule, x_t, eps, t)
     mean, _ = q_posterior(schedule, x_t, x_0, t, s)
     if s == 0:
@@ -58,8 +59,7 @@ def ddim_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: T
 
     η = 0 draws nothing and may also go up (s > t), which is inversion; η = 1 is DDPM's "small" step.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}; it must lie in 0 (deterministic) … 1 (as noisy as DDPM)")
+    t, s, eta = integer(t, "t", 0), integer(s, "s", 0), number(eta, "eta", 0, 1)
     if eta > 0 and s >= t:
         raise ValueError(f"a step with noise goes down: s = {s} must be below t = {t}, or eta must be 0")
     x_0 = x0_from_eps(schedule, x_t, eps, t)
@@ -79,12 +79,16 @@ def sample(denoiser: Denoiser, schedule: Schedule, x: Tensor, step: Callable = d
     x: where the walk starts, (B, *D), N(0, I) at t = T.  step: `ddpm_step`, `ddim_step`, or a `functools.partial` of either.
     times: a strictly monotone list within 0 … T, default `timesteps(T, steps)`.  noise(t) is asked once for each step t → s with t > s > 0.
     """
+    functions(denoiser=denoiser, step=step, **({} if noise is None else {"noise": noise}))
+    a_schedule(schedule)
     if steps is not None and times is not None:
         raise ValueError("give steps (evenly spaced) or times (your own list), not both")
     times = timesteps(schedule.T, steps) if times is None else [integer(t, "one of the times", 0, schedule.T) for t in times]
     moves = [s - t for t, s in pairwise(times)]
     if not moves or not (max(moves) < 0 or min(moves) > 0):
         raise ValueError(f"times must hold at least two numbers within 0 … T = {schedule.T}, all falling or all rising; given {times}")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x is {described(x)}; a walk starts from a tensor of floating-point numbers")
     if not x.is_cuda and not x.isfinite().all():                # looking at the values would make a GPU wait
         raise ValueError("x holds NaN or infinity; a walk starts from finite numbers")
     return _walk(denoiser, schedule, x, step, times, noise)
@@ -102,6 +106,7 @@ def _walk(denoiser, schedule, x, step, times, noise):
 
 def invert(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, steps: int | None = None) -> Iterator[State]:
     """DDIM inversion: the deterministic walk from the data up to x_T ([2] section 4.3, eq. 14 backwards)."""
+    a_schedule(schedule)
     return sample(denoiser, schedule, x_0, ddim_step, times=timesteps(schedule.T, steps)[::-1])
 
 
@@ -119,9 +124,9 @@ def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noi
     Image i draws from its own stream, keyed by (seed, i), so it comes out the same alone or in a batch of a thousand, on a CPU or
     a GPU.  (A torch CPU generator keeps 32 bits of its seed, so that two streams in 10,000 may coincide; numpy's Philox takes the pair.)
     """
-    indices = list(indices)
-    if seed < 0 or min(indices, default=0) < 0:
-        raise ValueError(f"seed is {seed} and the smallest index {min(indices, default=0)}; both must be ≥ 0")
+    if not (isinstance(indices, Iterable) and isinstance(shape, Iterable)):
+        raise TypeError(f"indices is {indices!r} and shape {shape!r}; they must be the numbers of the images, such as range(4), and the shape of one")
+    seed, indices, shape = integer(seed, "seed", 0), [integer(index, "an index", 0) for index in indices], [integer(n, "a side of shape", 0) for n in shape]
     streams = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices]
 
     def noise(t: int) -> Tensor:
@@ -138,6 +143,9 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
     a, b (*D); weight (n,)  →  (n, *D).
     """
+    alike(a=a, b=b)
+    if not isinstance(weight, Tensor) or weight.ndim != 1:
+        raise TypeError(f"weight is {described(weight)}; it must be a tensor (n,) of numbers, one for each point on the way")
     theta = torch.acos((torch.dot(a.flatten(), b.flatten()) / (a.norm() * b.norm())).clamp(-1, 1))
     w = weight.to(a).view(-1, *[1] * a.ndim)
     if theta.sin() < 1e-4:                                      # parallel: the arc is a straight line
@@ -148,6 +156,5 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 def _given(z: Tensor | None, x_t: Tensor) -> Tensor:
     if z is None:
         raise ValueError("this step adds noise: pass z ~ N(0, I) shaped like x_t, or give `sample` a noise function such as seeded_noise(…)")
-    if z.shape != x_t.shape:
-        raise ValueError(f"z has shape {tuple(z.shape)} and x_t has shape {tuple(x_t.shape)}; they must be equal")
+    alike(z=z, x_t=x_t)
     return z

@@ -11,9 +11,11 @@ Conventions of the whole package (docs/notation.md):
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -31,8 +33,7 @@ class Schedule:
     def __post_init__(self):
         a = self.alpha_bar
         if not isinstance(a, Tensor) or a.ndim != 1 or len(a) < 2 or a.dtype != torch.float64 or a.device.type != "cpu":
-            given = f"{a.dtype} {tuple(a.shape)} on {a.device}" if isinstance(a, Tensor) else type(a).__name__
-            raise TypeError(f"alpha_bar is {given}; it must be a float64 tensor on the CPU with T+1 ≥ 2 entries: ᾱ_0, ᾱ_1, …, ᾱ_T")
+            raise TypeError(f"alpha_bar is {described(a)}; it must be a float64 tensor on the CPU with T+1 ≥ 2 entries: ᾱ_0, ᾱ_1, …, ᾱ_T")
         if a[0] != 1:
             raise ValueError(f"alpha_bar[0] is {a[0]:.6g}; it must be exactly 1, because t = 0 is the data. Is the leading 1 missing?")
         if not (a.isfinite().all() and (a.diff() < 0).all() and a[-1] > 0):
@@ -85,6 +86,8 @@ class Schedule:
 
 def like(c: Tensor, x: Tensor) -> Tensor:
     """Round float64 coefficients once to x's type, and shape them to multiply x:   () or (B,)  →  (1 or B, 1, …, 1)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x is {described(x)}; it must be a tensor of floating-point numbers (rounded to integers, the coefficients would be 0 or 1)")
     if c.ndim == 1 and len(c) not in (1, len(x)):
         raise ValueError(f"there are {len(c)} times for a batch of {len(x)}: give one int, or a tensor with one time per image")
     c = c.to(x.dtype).to(x.device, non_blocking=x.is_cuda)      # type first: Apple GPUs have no float64; and nothing makes a CUDA GPU wait
@@ -93,6 +96,8 @@ def like(c: Tensor, x: Tensor) -> Tensor:
 
 def from_betas(beta: Tensor) -> Schedule:
     """[1] below eq. 4:  ᾱ_t = ∏_{s≤t} (1 - β_s), with ᾱ_0 = 1 in front.   beta (T,): β_1 … β_T, each in (0, 1)."""
+    if isinstance(beta, str) or not hasattr(beta, "__len__"):
+        raise TypeError(f"beta is {beta!r}; it must be a list β_1 … β_T of numbers")
     beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
     if beta.ndim != 1 or len(beta) == 0 or not ((0 < beta) & (beta < 1)).all():
         raise ValueError(f"beta must be a list β_1 … β_T of numbers strictly between 0 and 1; given {beta}")
@@ -101,21 +106,26 @@ def from_betas(beta: Tensor) -> Schedule:
 
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
     """[1] section 4:  β_t linear from 1e-4 to 0.02 at T = 1000; other T rescale β by 1000/T, so that every T ends in noise."""
+    beta_1, beta_T = number(beta_1, "beta_1", 0), number(beta_T, "beta_T", 0)
     return from_betas((_line(beta_1, beta_T, T) * (1000 / T)).clamp(max=BETA_MAX))
 
 
 def quadratic(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
     """√β_t linear, the "scaled linear" schedule of the code of [4]; β rescaled by 1000/T as in `linear`."""
+    beta_1, beta_T = number(beta_1, "beta_1", 0), number(beta_T, "beta_T", 0)
     return from_betas((_line(beta_1**0.5, beta_T**0.5, T) ** 2 * (1000 / T)).clamp(max=BETA_MAX))
 
 
 def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
     """[2] eq. 17:  ᾱ_t = f(t)/f(0),  f(t) = cos²((t/T + s)/(1 + s) · π/2),  with β_t ≤ 0.999."""
+    s = number(s, "s", 0)
     return _from_curve((_times(T) + s).div(1 + s).mul(math.pi / 2).cos() ** 2)
 
 
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
     """[3] "sigmoid schedule":  ᾱ_t falls from 1 to 0 along sigmoid(-(start + (end-start) t/T)/τ),  with β_t ≤ 0.999."""
+    if not (number(start, "start") < number(end, "end") and number(tau, "tau") > 0):
+        raise ValueError(f"start is {start}, end {end} and tau {tau}; they must be start < end and tau > 0")
     curve = torch.sigmoid(-(start + (end - start) * _times(T)) / tau)
     return _from_curve(curve - curve[-1])
 
@@ -125,7 +135,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {"linear": linear, "cosine": c
 
 def by_name(name: str, T: int = 1000) -> Schedule:
     """The schedule called linear, cosine, sigmoid or quadratic, with T steps."""
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
     return SCHEDULES[name](T)
 
@@ -133,11 +143,36 @@ def by_name(name: str, T: int = 1000) -> Schedule:
 def integer(value: int, name: str, least: int = 1, most: float = math.inf) -> int:
     """The value as a Python int, if it is an integer from least to most; otherwise an error that says which and what."""
     allowed = f"{least} … {most}" if most < math.inf else f"≥ {least}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        i = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        i = None
+    if i is None:
         raise TypeError(f"{name} is {value!r}; it must be an integer, {allowed}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} is {value}; it must be {allowed}")
-    return value.__index__()
+    if not least <= i <= most:
+        raise ValueError(f"{name} is {i}; it must be {allowed}")
+    return i
+
+
+def number(value: float, name: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """The value as a Python float, if it is a finite number from least to most; otherwise an error that says which and what."""
+    allowed = f", {least} … {most}" if most < math.inf else f" ≥ {least}" if least > -math.inf else ""
+    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
+        raise TypeError(f"{name} is {value!r}; it must be a number{allowed}")
+    if not (math.isfinite(value) and least <= value <= most):
+        raise ValueError(f"{name} is {value}; it must be a finite number{allowed}")
+    return float(value)
+
+
+def a_schedule(value: Schedule) -> None:
+    """Complain of everything else, such as a name, or arguments in another order."""
+    if not isinstance(value, Schedule):
+        raise TypeError(f"schedule is {described(value)}; it must be a Schedule, such as cosine(1000)")
+
+
+def described(value: object) -> str:
+    """What was given, in an error message."""
+    return f"{value.dtype} {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else f"{value!r:.100} ({type(value).__name__})"
 
 
 def _times(T: int) -> Tensor:

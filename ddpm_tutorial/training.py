@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from .ddpm import DDPM, drop_labels, loss
+from .schedules import described, integer, number
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ class TrainConfig:
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))    # a list, as JSON gives it
         for name in ("steps", "seconds", "batch", "micro", "lr", "warmup", "clip_grad"):
-            if (value := getattr(self, name)) is not None and not value > 0:
+            if (value := getattr(self, name)) is not None and not number(value, name) > 0:
                 raise ValueError(f"{name} is {value}; it must be positive")
+        for name, least in {"steps": 1, "batch": 1, "micro": 1, "warmup": 1, "seed": 0}.items():
+            if (value := getattr(self, name)) is not None:
+                integer(value, name, least)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; they must be two numbers in 0 … 1, without 1")
+        number(self.weight_decay, "weight_decay", 0)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(str, allowed))}")
@@ -75,6 +82,8 @@ class TrainState:
     stop: bool = False                                          # set it, and the run ends after the step in progress; of several processes, all at one
 
     def __post_init__(self):
+        if not isinstance(self.model, DDPM) or not isinstance(self.config, TrainConfig):
+            raise TypeError(f"model is {described(self.model)} and config {described(self.config)}; they must be a DDPM and a TrainConfig")
         where = self.model.device
         self.config = replace(self.config, precision=self.config.precision or best_precision(where))
         self.ema = AveragedModel(self.model.net, multi_avg_fn=self._average)    # parameters only: buffers are no weights
@@ -113,6 +122,8 @@ def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: flo
     A generator: it takes a step when you ask for the next Progress, so loop over it.  Breaking off between steps loses nothing.
     Started by torchrun, every process does its share of each batch; all of them must ask for the same steps.
     """
+    if not isinstance(images, Tensor) or not len(images):
+        raise ValueError(f"images are {described(images)}; they must be a tensor (N, C, H, W) with N ≥ 1")
     images = images.to(state.model.device)
     state.model._images(images if transform is None else transform(images[:1]))
     if state.config.batch % processes()[1]:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """[2] section 3.5, as in [1]: sines, then cosines, of t at frequencies 10000^(-i/(half-1)), i = 0 … half-1.   (B,) → (B, dim)."""
-    if dim < 4 or dim % 2:
+    if not isinstance(dim, int) or dim < 4 or dim % 2:
         raise ValueError(f"dim is {dim}; it must be even and ≥ 4: half of it are sines, half cosines")
+    if not isinstance(t, Tensor) or t.ndim != 1:
+        raise TypeError(f"t is {_described(t)}; it must be a tensor of times, (B,)")
     half = dim // 2
     frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, dtype=torch.float32, device=t.device))
     angle = t.float()[:, None] * frequency                      # (B, half)
@@ -40,11 +42,18 @@ class UNetConfig:
 
     def __post_init__(self):
         for name in ("mults", "attention"):                     # lists, as JSON gives them, become tuples
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.mults or min(self.channels, self.base, self.blocks, *self.mults) < 1 or (self.num_classes is not None and self.num_classes < 1):
-            raise ValueError(f"channels, base, blocks, every mult and num_classes (or None) must be ≥ 1; given {self}")
+            if not isinstance(value := getattr(self, name), Iterable):
+                raise TypeError(f"{name} is {value!r}; it must be a tuple of integers")
+            object.__setattr__(self, name, tuple(value))
+        counts = [self.channels, self.base, self.blocks, self.groups, *self.mults, 1 if self.num_classes is None else self.num_classes]
+        if not self.mults or not all(isinstance(n, int) and n >= 1 for n in counts):
+            raise ValueError(f"channels, base, blocks, groups, every mult and num_classes (or None) must be integers ≥ 1; given {self}")
+        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout is {self.dropout}; it is a probability, 0 … 1, without 1")
         if self.base % self.groups or self.base < 4 or self.base % 2:
             raise ValueError(f"base is {self.base}; it must be even, ≥ 4 and a multiple of groups = {self.groups}")
+        if self.groups == self.base * min(self.mults):          # a norm takes out what is the same in its whole group, and the time adds just that
+            raise ValueError(f"groups is {self.groups}, one for each channel of a level, whose blocks would not see the time; choose {self.base // 2} or fewer")
         if not set(self.attention) <= set(range(len(self.mults))):
             raise ValueError(f"attention is {self.attention}; the levels are 0 … {len(self.mults) - 1}")
 
@@ -59,6 +68,8 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig = UNetConfig()):
         super().__init__()
+        if not isinstance(config, UNetConfig):
+            raise TypeError(f"config is {config!r}; it must be a UNetConfig")
         self.config = c = config
         widths = [c.base * m for m in c.mults]
         emb = 4 * c.base
@@ -120,6 +131,7 @@ class UNet(nn.Module):
 
     def _check(self, x_t, t, y):
         c, halvings = self.config, len(self.config.mults) - 1
+        _check_x(x_t, self.conv_in.weight)
         if x_t.ndim != 4 or x_t.shape[1] != c.channels:
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this U-Net takes (B, {c.channels}, H, W)")
         if x_t.shape[2] % 2**halvings or x_t.shape[3] % 2**halvings:
@@ -210,16 +222,24 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+def _check_x(x_t: Tensor, weight: Tensor) -> None:
+    if not isinstance(x_t, Tensor) or x_t.dtype != weight.dtype or x_t.device != weight.device:
+        raise TypeError(f"x_t is {_described(x_t)}; this network takes a tensor of {weight.dtype} on {weight.device}, as its weights are")
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else repr(value)
+
+
 def _check_inputs(x_t: Tensor, t: Tensor, y: Tensor | None, num_classes: int | None) -> None:
-    if not isinstance(t, Tensor) or t.shape != x_t.shape[:1]:
-        given = f"a tensor of shape {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
-        raise ValueError(f"t is {given}; a network takes one time for each of the {len(x_t)} in the batch (a denoiser also takes an int)")
+    if not isinstance(t, Tensor) or t.shape != x_t.shape[:1] or t.is_floating_point():
+        raise ValueError(f"t is {_described(t)}; a network takes one integer time for each of the {len(x_t)} in the batch (a denoiser also takes an int)")
     if y is None:
         return
     if num_classes is None:
         raise ValueError("labels were given, but this network has num_classes=None")
-    if y.shape != x_t.shape[:1]:
-        raise ValueError(f"y has shape {tuple(y.shape)}; it must hold one label for each of the {len(x_t)} in the batch")
+    if not isinstance(y, Tensor) or y.shape != x_t.shape[:1] or y.is_floating_point():
+        raise ValueError(f"y is {_described(y)}; it must hold one integer label for each of the {len(x_t)} in the batch")
     if y.device.type == "cpu" and len(y) and not (0 <= y.min() and y.max() <= num_classes):
         raise ValueError(f"labels must lie in 0 … {num_classes - 1}, or be the null label {num_classes}; given {y.min()} … {y.max()}")
 
@@ -229,7 +249,9 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, layers: int = 3, num_classes: int | None = None):
         super().__init__()
-        self.width, self.num_classes = width, num_classes
+        if not all(isinstance(n, int) and n >= 1 for n in (dim, width, layers, 1 if num_classes is None else num_classes)) or width < 4 or width % 2:
+            raise ValueError(f"dim is {dim}, width {width}, layers {layers} and num_classes {num_classes}; they must be ≥ 1 (or None), and width even, ≥ 4")
+        self.dim, self.width, self.num_classes = dim, width, num_classes
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(num_classes + 1, width) if num_classes is not None else None
         self.first = nn.Linear(dim, width)
@@ -237,6 +259,9 @@ class MLP(nn.Module):
         self.last = zero(nn.Linear(width, dim))
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        _check_x(x_t, self.first.weight)
+        if x_t.ndim != 2 or x_t.shape[1] != self.dim:
+            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network takes (B, {self.dim})")
         _check_inputs(x_t, t, y, self.num_classes)
         t = t.to(x_t.device)
         emb = self.time(timestep_embedding(t - 1, self.width).to(x_t.dtype))

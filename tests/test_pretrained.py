@@ -40,6 +40,15 @@ def test_the_digits_model_draws_what_it_is_asked_for():
     assert metrics.accuracy(judge, x, y.roll(1)) <= 0.05        # and not just any
 
 
+def test_the_mnist_model_draws_what_it_is_asked_for():
+    """30 guided digits in 10 DDIM steps."""
+    y = torch.arange(10).repeat(3)
+    x = DDPM.load("mnist").sample(30, y, "ddim", steps=10, scale=2.0)
+    judge, _ = evaluation.load_classifier(FOLDER / "mnist-classifier.safetensors")
+    assert x.shape == (30, 1, 28, 28) and metrics.accuracy(judge, x, y) >= 0.9
+    assert metrics.accuracy(judge, x, y.roll(1)) <= 0.15
+
+
 def test_the_digits_classifiers_are_as_good_as_their_cards_say():
     """On the test images, which they have not seen."""
     test = data.load("digits", "test")

@@ -168,7 +168,7 @@ CATALOGUE = [Mutant(*row) for row in [
      "return denoiser(x_t, t) - scale *", "return denoiser(x_t, t) + scale *",
      "test_guidance.py", "guided away from the class"),
     ("classifier-gradient-at-the-wrong-point", "guidance.py",
-     "grad, = torch.autograd.grad(log_prob(x, t).sum(), x)", "grad, = torch.autograd.grad(log_prob(0.9 * x, t).sum(), x)",
+     "log_p = log_prob(x, t)", "log_p = log_prob(0.9 * x, t)",
      "test_guidance.py", "guided-diffusion #51, lucidrains PR #277"),
     ("clip-keeps-the-old-eps", "guidance.py",
      "        return eps_from_x0(schedule, x_t, x_0.clamp(low, high), t)\n", "        return denoiser(x_t, t)\n",
