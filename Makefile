@@ -7,17 +7,22 @@ run: .venv/ready           # train on real digits for a minute, draw, measure
 
 test: .venv/test           # everything that CI runs
 	$(BIN)/ruff check .
-	$(BIN)/pytest tests
+	$(BIN)/mypy
+	$(BIN)/pytest --cov tests
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-test-fast: .venv/test      # without the notebooks
-	$(BIN)/pytest tests
+test-fast: .venv/test      # without the notebooks and nbgrader
+	$(BIN)/pytest --ignore tests/exercises/test_nbgrader.py tests
+
+mutants: .venv/test        # plant each bug of the catalogue: a test must notice
+	$(BIN)/python tests/mutants/gate.py
 
 lab: .venv/ready           # open the course
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
 notebooks: .venv/ready     # execute and save all notebooks
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/python notebooks/slim.py notebooks/*.ipynb
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -25,7 +30,7 @@ notebooks: .venv/ready     # execute and save all notebooks
 	touch $@
 
 .venv/test: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,teach]"
 	touch $@
 
-.PHONY: run test test-fast lab notebooks
+.PHONY: run test test-fast mutants lab notebooks

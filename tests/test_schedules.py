@@ -171,3 +171,10 @@ def test_tables_equal_diffusers(make, theirs):
 
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule=theirs, beta_start=1e-4, beta_end=0.02)
     np.testing.assert_allclose(make(1000).alpha_bar[1:], scheduler.alphas_cumprod.double(), atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [-1, 11, torch.tensor([1, -1]), torch.tensor([11])], ids=str)
+def test_times_outside_the_chain_are_refused(t):
+    """A negative index would count from the noisy end, silently."""
+    with pytest.raises(ValueError, match="0 … "):
+        linear(10).at(t)

@@ -1,0 +1,311 @@
+"""03 closed form and posterior: answers that are right, and answers like those that have been given in public."""
+
+RIGHT = {
+    "one_step": [
+        """
+def one_step(x, beta, z):
+    return (1 - beta) ** 0.5 * x + beta ** 0.5 * z
+""",
+        """
+def one_step(x, beta, z):
+    out = torch.empty_like(x)
+    for i, (a, b) in enumerate(zip(x.flatten().tolist(), z.flatten().tolist())):
+        out.view(-1)[i] = math.sqrt(1 - beta) * a + math.sqrt(beta) * b
+    return out
+""",
+    ],
+    "noisy": [
+        """
+def noisy(x_0, eps, alpha_bar):
+    return torch.stack([a ** 0.5 * x + (1 - a) ** 0.5 * e for x, e, a in zip(x_0, eps, alpha_bar.tolist())])
+""",
+        """
+def noisy(x_0, eps, alpha_bar):
+    return torch.einsum("b,bchw->bchw", alpha_bar.sqrt(), x_0) + torch.einsum("b,bchw->bchw", (1 - alpha_bar).sqrt(), eps)
+""",
+        """
+def noisy(x_0, eps, alpha_bar):
+    a = alpha_bar[:, None, None, None].expand_as(x_0)
+    return torch.sqrt(a) * x_0 + torch.sqrt(1 - a) * eps
+""",
+    ],
+    "x0_from": [
+        """
+def x0_from(x_t, eps, alpha_bar):
+    return x_t / alpha_bar ** 0.5 - (1 / alpha_bar - 1) ** 0.5 * eps
+""",
+        """
+def x0_from(x_t, eps, alpha_bar):
+    a = torch.tensor(alpha_bar, dtype=torch.float64)
+    return torch.sub(x_t, eps, alpha=float((1 - a).sqrt())).div(a.sqrt())
+""",
+    ],
+    "eps_from_v": [
+        """
+def eps_from_v(x_t, v, alpha_bar):
+    x_0 = alpha_bar ** 0.5 * x_t - (1 - alpha_bar) ** 0.5 * v
+    return (x_t - alpha_bar ** 0.5 * x_0) / (1 - alpha_bar) ** 0.5
+""",
+        """
+def eps_from_v(x_t, v, alpha_bar):
+    angle = math.acos(alpha_bar ** 0.5)
+    return math.sin(angle) * x_t + math.cos(angle) * v
+""",
+    ],
+    "jump": ["weight = (linear(1000).alpha_bar[T] / linear(1000).alpha_bar[S]).sqrt()", "weight = 0.3872"],
+    "posterior_on": [
+        """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    log = -(x_t - alpha ** 0.5 * grid) ** 2 / (2 * (1 - alpha)) - (grid - a_s ** 0.5 * x_0) ** 2 / (2 * (1 - a_s))
+    p = torch.exp(log - log.max())
+    return p / torch.trapezoid(p, grid)
+""",
+        """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    def bell(x, mean, var):
+        return math.exp(-(x - mean) ** 2 / (2 * var)) / math.sqrt(2 * math.pi * var)
+    alpha = a_t / a_s
+    p = [bell(x_t, math.sqrt(alpha) * x, 1 - alpha) * bell(x, math.sqrt(a_s) * x_0, 1 - a_s) for x in grid.tolist()]
+    area = sum(p) * (grid[1] - grid[0]).item()
+    return torch.tensor([v / area for v in p], dtype=torch.float64)
+""",
+    ],
+    "posterior": [
+        """
+def posterior(x_t, x_0, a_s, a_t):
+    beta = 1 - a_t / a_s
+    c_0 = a_s ** 0.5 * beta / (1 - a_t)
+    c_t = (a_t / a_s) ** 0.5 * (1 - a_s) / (1 - a_t)
+    return c_0 * x_0 + c_t * x_t, torch.tensor(beta * (1 - a_s) / (1 - a_t))
+""",
+        """
+def posterior(x_t, x_0, a_s, a_t):
+    if a_s == 1:
+        return x_0, 0.0
+    alpha = a_t / a_s
+    precision = alpha / (1 - alpha) + 1 / (1 - a_s)
+    return [(alpha ** 0.5 / (1 - alpha) * x_t + a_s ** 0.5 / (1 - a_s) * x_0) / precision, 1 / precision]
+""",
+    ],
+    "unsure": ["beta_tilde = 0.43905", """
+a_s, a_t = linear(1000).alpha_bar[S].item(), linear(1000).alpha_bar[T].item()
+beta_tilde = (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+"""],
+    "perfect_guess": [
+        """
+def perfect_guess(x_t, points, alpha_bar):
+    log = -((x_t[:, None] - alpha_bar ** 0.5 * points[None]) ** 2).sum(-1) / (2 * (1 - alpha_bar))
+    w = torch.exp(log - log.max(dim=1, keepdim=True).values)
+    return (w / w.sum(1, keepdim=True)) @ points
+""",
+        """
+def perfect_guess(x_t, points, alpha_bar):
+    rows = []
+    for x in x_t:
+        log = torch.stack([-(x - math.sqrt(alpha_bar) * p).square().sum() / (2 * (1 - alpha_bar)) for p in points])
+        w = (log - torch.logsumexp(log, 0)).exp()
+        rows.append(sum(weight * p for weight, p in zip(w, points)))
+    return torch.stack(rows)
+""",
+    ],
+}
+
+WRONG = [
+    # Step 1.
+    ("nothing is shrunk", "one_step", """
+def one_step(x, beta, z):
+    return x + math.sqrt(beta) * z
+""", {"check_one_step"}, "the image is not shrunk"),
+    ("β for its root", "one_step", """
+def one_step(x, beta, z):
+    return math.sqrt(1 - beta) * x + beta * z
+""", {"check_one_step"}, "its standard deviation is √β"),                                       # acids-ircam's naive forward process
+    ("1-β for its root", "one_step", """
+def one_step(x, beta, z):
+    return (1 - beta) * x + math.sqrt(beta) * z
+""", {"check_one_step"}, "you multiply x by 1-β"),
+    ("the roots exchanged", "one_step", """
+def one_step(x, beta, z):
+    return math.sqrt(beta) * x + math.sqrt(1 - beta) * z
+""", {"check_one_step"}, "the two roots are exchanged"),
+
+    # Step 2.
+    ("lined up with the width", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    return alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * eps
+""", {"check_noisy"}, "lined up with the width"),
+    ("no roots", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return a * x_0 + (1 - a) * eps
+""", {"check_noisy"}, "you multiply x_0 by ᾱ"),
+    ("1-√ᾱ for √(1-ᾱ)", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    a = alpha_bar.view(-1, 1, 1, 1).sqrt()
+    return a * x_0 + (1 - a) * eps
+""", {"check_noisy"}, "is not 1-√ᾱ"),
+    ("one time for the whole batch", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    return alpha_bar[0].sqrt() * x_0 + (1 - alpha_bar[0]).sqrt() * eps
+""", {"check_noisy"}, "the weights must be"),
+    ("only images as large as the example", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    a = alpha_bar.view(2, 1, 1, 1)
+    return a.sqrt() * x_0 + (1 - a).sqrt() * eps
+""", {"check_noisy"}, None),
+
+    # Step 3.
+    ("still shrunk", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return x_t - math.sqrt(1 - alpha_bar) * eps
+""", {"check_x0_from"}, "the image is still shrunk"),
+    ("divided by ᾱ", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return (x_t - math.sqrt(1 - alpha_bar) * eps) / alpha_bar
+""", {"check_x0_from"}, "you divided by ᾱ"),
+    ("only x_t divided", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return x_t / math.sqrt(alpha_bar) - math.sqrt(1 - alpha_bar) * eps
+""", {"check_x0_from"}, "and not the noise"),
+    ("clamped, which nobody asked for", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(-2, 2)
+""", {"check_x0_from"}, None),
+
+    # Step 4.
+    ("x_0 for ε", "eps_from_v", """
+def eps_from_v(x_t, v, alpha_bar):
+    return math.sqrt(alpha_bar) * x_t - math.sqrt(1 - alpha_bar) * v
+""", {"check_eps_from_v"}, "that is x_0"),
+    ("the weights exchanged", "eps_from_v", """
+def eps_from_v(x_t, v, alpha_bar):
+    return math.sqrt(alpha_bar) * x_t + math.sqrt(1 - alpha_bar) * v
+""", {"check_eps_from_v"}, "the weights are exchanged"),
+    ("a sign", "eps_from_v", """
+def eps_from_v(x_t, v, alpha_bar):
+    return math.sqrt(alpha_bar) * v - math.sqrt(1 - alpha_bar) * x_t
+""", {"check_eps_from_v"}, "a sign is wrong"),
+
+    # Step 5.
+    ("α for its root", "jump", "weight = 0.150", {"check_jump"}, "that is α"),
+    ("from the data", "jump", "weight = 0.280", {"check_jump"}, "the weight of x_0"),
+    ("upside down", "jump", "weight = 2.582", {"check_jump"}, "upside down"),
+    ("the noise's", "jump", "weight = 0.922", {"check_jump"}, "the fresh noise"),
+
+    # Step 6.
+    ("x_t is not used", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    p = torch.distributions.Normal(math.sqrt(a_s) * x_0, math.sqrt(1 - a_s)).log_prob(grid).exp()
+    return p / (p.sum() * (grid[1] - grid[0]))
+""", {"check_posterior_on"}, "where is x_t in it"),
+    ("not normalised", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha, Normal = a_t / a_s, torch.distributions.Normal
+    there = Normal(math.sqrt(alpha) * grid, math.sqrt(1 - alpha)).log_prob(torch.tensor(x_t, dtype=grid.dtype))
+    return (there + Normal(math.sqrt(a_s) * x_0, math.sqrt(1 - a_s)).log_prob(grid)).exp()
+""", {"check_posterior_on"}, "the area under your density"),
+    ("the sum is 1, not the area", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha, Normal = a_t / a_s, torch.distributions.Normal
+    there = Normal(math.sqrt(alpha) * grid, math.sqrt(1 - alpha)).log_prob(torch.tensor(x_t, dtype=grid.dtype))
+    return torch.softmax(there + Normal(math.sqrt(a_s) * x_0, math.sqrt(1 - a_s)).log_prob(grid), 0)
+""", {"check_posterior_on"}, "the area under your density"),
+    ("the step does not shrink", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    log = -(x_t - grid) ** 2 / (2 * (1 - a_t / a_s)) - (grid - a_s ** 0.5 * x_0) ** 2 / (2 * (1 - a_s))
+    p = log.exp()
+    return p / (p.sum() * (grid[1] - grid[0]))
+""", {"check_posterior_on"}, "the step shrinks"),
+    ("x_0 has not shrunk", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    log = -(x_t - alpha ** 0.5 * grid) ** 2 / (2 * (1 - alpha)) - (grid - x_0) ** 2 / (2 * (1 - a_s))
+    p = log.exp()
+    return p / (p.sum() * (grid[1] - grid[0]))
+""", {"check_posterior_on"}, "the second bell stands around"),
+    ("the spacing of the example", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    log = -(x_t - alpha ** 0.5 * grid) ** 2 / (2 * (1 - alpha)) - (grid - a_s ** 0.5 * x_0) ** 2 / (2 * (1 - a_s))
+    p = log.exp()
+    return p / (p.sum() * 0.005)
+""", {"check_posterior_on"}, None),
+
+    # Step 7.
+    ("the weights of x_0 and x_t exchanged", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    return (a_s ** 0.5 * (1 - alpha) * x_t + alpha ** 0.5 * (1 - a_s) * x_0) / (1 - a_t), (1 - a_s) / (1 - a_t) * (1 - alpha)
+""", {"check_posterior"}, "the two weights are exchanged"),
+    ("√ᾱ_t for √ᾱ_s", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    return (a_t ** 0.5 * (1 - alpha) * x_0 + alpha ** 0.5 * (1 - a_s) * x_t) / (1 - a_t), (1 - a_s) / (1 - a_t) * (1 - alpha)
+""", {"check_posterior"}, "√ᾱ_t in place of √ᾱ_s"),                                             # lucidrains #18: the table of ᾱ_{t-1} shifted
+    ("the variance is β", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    return (a_s ** 0.5 * (1 - alpha) * x_0 + alpha ** 0.5 * (1 - a_s) * x_t) / (1 - a_t), 1 - alpha
+""", {"check_posterior"}, "that is β, what the step added"),
+    ("no denominator", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    return (a_s ** 0.5 * (1 - alpha) * x_0 + alpha ** 0.5 * (1 - a_s) * x_t) / (1 - a_t), (1 - a_s) * (1 - alpha)
+""", {"check_posterior"}, "is not yet β̃"),                                                     # varun-ml/diffusion-models-tutorial PR #1
+    ("the standard deviation", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    return (a_s ** 0.5 * (1 - alpha) * x_0 + alpha ** 0.5 * (1 - a_s) * x_t) / (1 - a_t), ((1 - a_s) / (1 - a_t) * (1 - alpha)) ** 0.5
+""", {"check_posterior"}, "that is the standard deviation"),
+    ("the last step has noise", "posterior", """
+def posterior(x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    var = (1 - a_s) / (1 - a_t) * (1 - alpha)
+    return (a_s ** 0.5 * (1 - alpha) * x_0 + alpha ** 0.5 * (1 - a_s) * x_t) / (1 - a_t), max(var, 1e-20)
+""", {"check_posterior"}, "nothing is left to guess"),                                          # the clamp at 1e-20 of several samplers
+
+    # Step 8.
+    ("β for β̃", "unsure", "beta_tilde = 0.850", {"check_unsure"}, "that is β, the noise"),
+    ("the root", "unsure", "beta_tilde = 0.663", {"check_unsure"}, "that is the standard deviation"),
+    ("of a single step", "unsure", "beta_tilde = linear(1000).beta[T]", {"check_unsure"}, "of the single step"),
+    ("the fraction upside down", "unsure", """
+a_s, a_t = linear(1000).alpha_bar[S].item(), linear(1000).alpha_bar[T].item()
+beta_tilde = (1 - a_t) / (1 - a_s) * (1 - a_t / a_s)
+""", {"check_unsure"}, "upside down"),
+
+    # Step 9.
+    ("the nearest point", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return points[torch.cdist(x_t, math.sqrt(alpha_bar) * points).argmin(1)]
+""", {"check_perfect_guess"}, "the nearest point is not the mean"),
+    ("the mean of all", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return points.mean(0).expand_as(x_t)
+""", {"check_perfect_guess"}, "ignores x_t"),
+    ("points of full size", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return torch.softmax(-torch.cdist(x_t, points).square() / (2 * (1 - alpha_bar)), dim=1) @ points
+""", {"check_perfect_guess"}, "the points have been shrunk"),
+    ("the sign", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return torch.softmax(torch.cdist(x_t, math.sqrt(alpha_bar) * points).square() / (2 * (1 - alpha_bar)), dim=1) @ points
+""", {"check_perfect_guess"}, "there is a minus in the exponent"),
+    ("without softmax", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    w = torch.exp(-torch.cdist(x_t, math.sqrt(alpha_bar) * points).square() / (2 * (1 - alpha_bar)))
+    return w @ points / w.sum(1, keepdim=True)
+""", {"check_perfect_guess"}, "all weights were 0"),
+    ("the distance, not its square", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return torch.softmax(-torch.cdist(x_t, math.sqrt(alpha_bar) * points) / (2 * (1 - alpha_bar)), dim=1) @ points
+""", {"check_perfect_guess"}, "for the points ±1"),
+]
+
+SEEDED = {
+    "jump": "weight = math.sqrt(linear(1000).alpha_bar[T] / linear(1000).alpha_bar[S])",
+    "unsure": """
+a_s, a_t = linear(1000).alpha_bar[[S, T]].tolist()
+beta_tilde = (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+""",
+}

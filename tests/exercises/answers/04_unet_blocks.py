@@ -1,0 +1,318 @@
+"""04 U-Net blocks: answers that are right, and answers like those that have been given in public."""
+
+RIGHT = {
+    "time": [
+        """
+def time_embedding(t, dim):
+    half = dim // 2
+    rows = []
+    for time in t.tolist():
+        angles = [time * math.exp(-math.log(10000) * i / (half - 1)) for i in range(half)]
+        rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    return torch.tensor(rows)
+""",
+        """
+def time_embedding(t, dim):
+    frequency = torch.logspace(0, -4, dim // 2, dtype=torch.float64)
+    angle = torch.outer(t.double(), frequency)
+    return torch.stack([angle.sin(), angle.cos()], dim=1).flatten(1).float()
+""",
+    ],
+    "norm": [
+        """
+def group_norm(h, groups):
+    out = torch.empty_like(h)
+    size = h.shape[1] // groups
+    for b in range(len(h)):
+        for g in range(groups):
+            part = h[b, g * size:(g + 1) * size]
+            out[b, g * size:(g + 1) * size] = (part - part.mean()) / torch.sqrt(((part - part.mean()) ** 2).mean() + 1e-6)
+    return out
+""",
+        """
+def group_norm(h, groups):
+    B, C, H, W = h.shape
+    g = h.view(B, groups, C // groups, H, W)
+    mean = g.mean(dim=(2, 3, 4), keepdim=True)
+    var = (g ** 2).mean(dim=(2, 3, 4), keepdim=True) - mean ** 2
+    return ((g - mean) * torch.rsqrt(var.clamp(min=0) + 1e-6)).view(B, C, H, W)
+""",
+    ],
+    "attention": [
+        """
+def attention(q, k, v):
+    scores = torch.einsum("bnd,bmd->bnm", q, k) * q.shape[-1] ** -0.5
+    return torch.einsum("bnm,bmd->bnd", scores.softmax(-1), v)
+""",
+        """
+def attention(q, k, v):
+    out = []
+    for Q, K, V in zip(q / q.shape[-1] ** 0.25, k / q.shape[-1] ** 0.25, v):
+        rows = []
+        for question in Q:
+            score = K @ question
+            w = torch.exp(score - score.max())
+            rows.append((w / w.sum()) @ V)
+        out.append(torch.stack(rows))
+    return torch.stack(out)
+""",
+    ],
+    "residual": [
+        """
+def residual(x, emb, p):
+    a = p.norm1(x)
+    h = p.conv1(a * torch.sigmoid(a))
+    h = h + emb.view(*emb.shape, 1, 1)
+    b = p.norm2(h)
+    return p.conv2(b * torch.sigmoid(b)) + p.shortcut(x)
+""",
+        """
+def residual(x, emb, p):
+    skip = p.shortcut(x)
+    act = nn.SiLU()
+    h = p.conv1(act(p.norm1(x)))
+    h = torch.stack([image + e[:, None, None] for image, e in zip(h, emb)])
+    return skip + p.conv2(act(p.norm2(h)))
+""",
+    ],
+    "resample": [
+        """
+def padded(h):
+    B, C, H, W = h.shape
+    out = h.new_zeros(B, C, H + 1, W + 1)
+    out[:, :, :H, :W] = h
+    return out
+
+def repeated(h):
+    return F.interpolate(h, scale_factor=2.0, mode="nearest")
+""",
+        """
+def padded(h):
+    h = torch.cat([h, torch.zeros_like(h[:, :, :1])], dim=2)
+    return torch.cat([h, torch.zeros_like(h[..., :1])], dim=3)
+
+def repeated(h):
+    B, C, H, W = h.shape
+    return h[:, :, :, None, :, None].expand(B, C, H, 2, W, 2).reshape(B, C, 2 * H, 2 * W)
+""",
+    ],
+    "parameters_of_conv": ["parameters = sum(p.numel() for p in nn.Conv2d(WIDTH_IN, WIDTH_OUT, 3).parameters())"],
+    "stack": ["on_the_stack, blocks_up = 1 + LEVELS * BLOCKS + LEVELS - 1, BLOCKS + 1"],
+    "widths": [
+        """
+def widths_up(first, widths, blocks):
+    from collections import deque
+    skips = deque([first])
+    for i, w in enumerate(widths):
+        for _ in range(blocks):
+            skips.appendleft(w)
+        if i + 1 < len(widths):
+            skips.appendleft(w)
+    ups = [w for w in reversed(widths) for _ in range(blocks + 1)]
+    below = [widths[-1], *ups[:-1]]
+    return [b + s for b, s in zip(below, skips)]
+""",
+        """
+def widths_up(first, widths, blocks):
+    net = UNet(UNetConfig(base=4, mults=tuple(range(1, len(widths) + 1)), blocks=blocks, attention=(), groups=2))
+    stack = [first] + [w for i, w in enumerate(widths) for _ in range(blocks + (i < len(widths) - 1))]
+    out, below = [], widths[-1]
+    for level in range(len(net.up)):
+        for _ in range(blocks + 1):
+            out, below = out + [below + stack[-1]], widths[len(widths) - 1 - level]
+            stack = stack[:-1]
+    return tuple(out)
+""",
+    ],
+}
+
+WRONG = [
+    # Step 1.
+    ("alternating", "time", """
+def time_embedding(t, dim):
+    half = dim // 2
+    angle = t.float()[:, None] * 10000 ** (-torch.arange(half) / (half - 1))
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+""", {"check_time"}, "alternate"),
+    ("cosines first", "time", """
+def time_embedding(t, dim):
+    half = dim // 2
+    angle = t.float()[:, None] * 10000 ** (-torch.arange(half) / (half - 1))
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+""", {"check_time"}, "the cosines come first"),                                                 # diffusers' flip_sin_to_cos
+    ("divided by half", "time", """
+def time_embedding(t, dim):
+    half = dim // 2
+    angle = t.float()[:, None] * 10000 ** (-torch.arange(half) / half)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+""", {"check_time"}, "divide i by half-1"),                                                     # diffusers' freq_shift
+    ("rising frequencies", "time", """
+def time_embedding(t, dim):
+    half = dim // 2
+    angle = t.double()[:, None] * 10000 ** (torch.arange(half).double() / (half - 1))
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+""", {"check_time"}, "your frequencies rise"),
+    ("two frequencies for every size", "time", """
+def time_embedding(t, dim):
+    angle = t.float()[:, None] * torch.tensor([1.0, 1e-4]).repeat(dim // 4)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+""", {"check_time"}, None),
+
+    # Step 2.
+    ("batch normalisation", "norm", """
+def group_norm(h, groups):
+    return (h - h.mean((0, 2, 3), keepdim=True)) / (h.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
+""", {"check_norm"}, "batch normalisation"),
+    ("one group", "norm", """
+def group_norm(h, groups):
+    return F.layer_norm(h, h.shape[1:])
+""", {"check_norm"}, "one group for the whole image"),
+    ("each channel", "norm", """
+def group_norm(h, groups):
+    return F.instance_norm(h)
+""", {"check_norm"}, "one group for each channel"),                                             # groups = channels
+    ("n-1", "norm", """
+def group_norm(h, groups):
+    g = h.reshape(len(h), groups, -1)
+    return ((g - g.mean(2, keepdim=True)) / (g.var(2, keepdim=True) + 1e-6).sqrt()).reshape(h.shape)
+""", {"check_norm"}, "unbiased"),
+    ("the variance", "norm", """
+def group_norm(h, groups):
+    g = h.reshape(len(h), groups, -1)
+    return ((g - g.mean(2, keepdim=True)) / (g.var(2, keepdim=True, unbiased=False) + 1e-6)).reshape(h.shape)
+""", {"check_norm"}, "divide by its root"),
+    ("nothing under the root", "norm", """
+def group_norm(h, groups):
+    g = h.reshape(len(h), groups, -1)
+    return ((g - g.mean(2, keepdim=True)) / g.std(2, keepdim=True, unbiased=False)).reshape(h.shape)
+""", {"check_norm"}, None),
+
+    # Step 3.
+    ("not divided", "attention", """
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT, dim=-1) @ v
+""", {"check_attention"}, "not divided by √d"),
+    ("divided by d", "attention", """
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT / q.shape[-1], dim=-1) @ v
+""", {"check_attention"}, "you divide by d"),
+    ("over the questions", "attention", """
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=1) @ v
+""", {"check_attention"}, "runs over the questions"),
+    ("without softmax", "attention", """
+def attention(q, k, v):
+    return q @ k.mT / math.sqrt(q.shape[-1]) @ v
+""", {"check_attention"}, "the softmax is missing"),
+    ("exp that overflows", "attention", """
+def attention(q, k, v):
+    w = (q @ k.mT / math.sqrt(q.shape[-1])).exp()
+    return w / w.sum(-1, keepdim=True) @ v
+""", {"check_attention"}, None),
+
+    # Step 4.
+    ("deaf to the time", "residual", """
+def residual(x, emb, p):
+    h = p.conv1(F.silu(p.norm1(x)))
+    return p.shortcut(x) + p.conv2(F.silu(p.norm2(h)))
+""", {"check_residual"}, "the time is not heard"),
+    ("no residual", "residual", """
+def residual(x, emb, p):
+    h = p.conv1(F.silu(p.norm1(x))) + emb[:, :, None, None]
+    return p.conv2(F.silu(p.norm2(h)))
+""", {"check_residual"}, "what makes the block residual"),
+    ("convolution first", "residual", """
+def residual(x, emb, p):
+    h = F.silu(p.norm1(p.conv1(x))) + emb[:, :, None, None]
+    return p.shortcut(x) + F.silu(p.norm2(p.conv2(h)))
+""", {"check_residual"}, "the convolution comes first"),
+    ("the time after the norm", "residual", """
+def residual(x, emb, p):
+    h = p.norm2(p.conv1(F.silu(p.norm1(x)))) + emb[:, :, None, None]
+    return p.shortcut(x) + p.conv2(F.silu(h))
+""", {"check_residual"}, "after the second norm"),
+    ("linear", "residual", """
+def residual(x, emb, p):
+    return p.shortcut(x) + p.conv2(p.norm2(p.conv1(p.norm1(x)) + emb[:, :, None, None]))
+""", {"check_residual"}, "the SiLUs are missing"),
+    ("x itself", "residual", """
+def residual(x, emb, p):
+    h = p.conv1(F.silu(p.norm1(x))) + emb[:, :, None, None]
+    return x + p.conv2(F.silu(p.norm2(h)))
+""", {"check_residual"}, "through p.shortcut"),
+
+    # Step 5.
+    ("padded all around", "resample", """
+def padded(h):
+    return F.pad(h, (1, 1, 1, 1))
+
+def repeated(h):
+    return F.interpolate(h, scale_factor=2.0)
+""", {"check_resample"}, "on all four sides"),
+    ("padded on the other side", "resample", """
+def padded(h):
+    return F.pad(h, (1, 0, 1, 0))
+
+def repeated(h):
+    return F.interpolate(h, scale_factor=2.0)
+""", {"check_resample"}, "on the left and above"),
+    ("tiles", "resample", """
+def padded(h):
+    return F.pad(h, (0, 1, 0, 1))
+
+def repeated(h):
+    return h.repeat(1, 1, 2, 2)
+""", {"check_resample"}, "as tiles"),
+    ("smoothed", "resample", """
+def padded(h):
+    return F.pad(h, (0, 1, 0, 1))
+
+def repeated(h):
+    return F.interpolate(h, scale_factor=2.0, mode="bilinear")
+""", {"check_resample"}, "a square of four"),
+
+    # Steps 6 and 7.
+    ("no biases", "parameters_of_conv", "parameters = 18432", {"check_parameters"}, "the biases are missing"),
+    ("biases of what comes in", "parameters_of_conv", "parameters = 18464", {"check_parameters"}, "an *outgoing* channel"),
+    ("only the blocks", "stack", "on_the_stack, blocks_up = 6, 2", {"check_stack"}, "the blocks alone"),
+    ("without the down-samplings", "stack", "on_the_stack, blocks_up = 7, 3", {"check_stack"}, "the down-samplings are remembered"),
+    ("as many up as down", "stack", "on_the_stack, blocks_up = 9, 2", {"check_stack"}, "would be left over"),
+
+    # Step 8.
+    ("first in, first out", "widths", """
+def widths_up(first, widths, blocks):
+    stack = [first]
+    for level, width in enumerate(widths):
+        stack += [width] * (blocks + (level < len(widths) - 1))
+    below, into = widths[-1], []
+    for width in reversed(widths):
+        for _ in range(blocks + 1):
+            into.append(below + stack.pop(0))
+            below = width
+    return into
+""", {"check_widths"}, "last in, first out"),
+    ("the stack alone", "widths", """
+def widths_up(first, widths, blocks):
+    stack = [first]
+    for level, width in enumerate(widths):
+        stack += [width] * (blocks + (level < len(widths) - 1))
+    return stack[::-1]
+""", {"check_widths"}, "from below go in as well"),
+    ("each level's own width from below", "widths", """
+def widths_up(first, widths, blocks):
+    stack = [first]
+    for level, width in enumerate(widths):
+        stack += [width] * (blocks + (level < len(widths) - 1))
+    return [width + stack.pop() for width in reversed(widths) for _ in range(blocks + 1)]
+""", {"check_widths"}, "the lower level's channels"),
+    ("two levels only", "widths", """
+def widths_up(first, widths, blocks):
+    a, b = widths[0], widths[-1]
+    return [b + b] * blocks + [b + a] + [b + a] + [a + a] * (blocks - 1) + [a + first]
+""", {"check_widths"}, None),
+]
+
+SEEDED = {
+    "parameters_of_conv": "parameters = 9 * WIDTH_IN * WIDTH_OUT + WIDTH_OUT",
+    "stack": "on_the_stack, blocks_up = LEVELS * (BLOCKS + 1), BLOCKS + 1",
+}

@@ -1,0 +1,223 @@
+"""05 training loss: answers that are right, and answers like those that have been given in public."""
+
+RIGHT = {
+    "times": [
+        """
+def times_from(u, T):
+    return torch.floor(u * T).to(torch.int64) + 1
+""",
+        """
+def times_from(u, T):
+    return torch.tensor([min(int(v * T), T - 1) + 1 for v in u.tolist()])
+""",
+        """
+def times_from(u, T):
+    edges = torch.arange(1, T, dtype=u.dtype) / T
+    return torch.bucketize(u, edges, right=True) + 1
+""",
+    ],
+    "target": [
+        """
+def asked_for(x_0, eps, alpha_bar, predict):
+    if predict == "eps":
+        return eps
+    if predict == "x0":
+        return x_0
+    return torch.stack([a ** 0.5 * e - (1 - a) ** 0.5 * x for x, e, a in zip(x_0, eps, alpha_bar)])
+""",
+        """
+def asked_for(x_0, eps, alpha_bar, predict):
+    signal, noise = alpha_bar[:, None, None, None] ** 0.5, (1 - alpha_bar)[:, None, None, None] ** 0.5
+    weights = {"eps": (0, 1), "x0": (1, 0), "v": (-noise, signal)}[predict]
+    return weights[0] * x_0 + weights[1] * eps
+""",
+    ],
+    "loss": [
+        """
+def simple_loss(net, schedule, x_0, eps, t):
+    predicted = net(q_sample(schedule, x_0, eps, t), t)
+    return F.mse_loss(predicted, eps, reduction="none").mean(dim=tuple(range(1, x_0.ndim)))
+""",
+        """
+def simple_loss(net, schedule, x_0, eps, t):
+    error = net(q_sample(schedule, x_0, eps, t), t) - eps
+    return torch.stack([(one ** 2).sum() / one.numel() for one in error])
+""",
+    ],
+    "drop": [
+        """
+def dropped(y, u, p, null):
+    return y.masked_fill(u < p, null)
+""",
+        """
+def dropped(y, u, p, null):
+    return torch.tensor([null if v < p else label for label, v in zip(y.tolist(), u.tolist())])
+""",
+        """
+def dropped(y, u, p, null):
+    new = y.clone()
+    new[u < p] = null
+    return new
+""",
+    ],
+    "ema": [
+        """
+def average(mean, weight, n, decay):
+    return torch.lerp(mean, weight, 1 - min(decay, (1 + n) / (10 + n)))
+""",
+        """
+def average(mean, weight, n, decay):
+    if (1 + n) / (10 + n) < decay:
+        decay = (1 + n) / (10 + n)
+    return mean + (1 - decay) * (weight - mean)
+""",
+    ],
+    "floor": ["lowest = cosine(1000).alpha_bar[T_ASKED]", "lowest = 0.6475"],
+    "first": ["first_eps, first_x0, first_v = 1.0, 1.0, 1.0"],
+    "memory": ["forgotten = int(math.log(0.01) / math.log(DECAY)) + 1", "forgotten = 4602.9"],
+}
+
+WRONG = [
+    # Step 1.
+    ("0 … T-1", "times", """
+def times_from(u, T):
+    return (u * T).long()
+""", {"check_times"}, "t = 0 is the data"),
+    ("never T", "times", """
+def times_from(u, T):
+    return 1 + (u * (T - 1)).long()
+""", {"check_times"}, "T itself is never drawn"),                                               # huggingface unit2/02: randint(0, 999)
+    ("rounded", "times", """
+def times_from(u, T):
+    return 1 + (u * T).round().long().clamp(max=T)
+""", {"check_times"}, "beyond T"),
+    ("rounded between 1 and T", "times", """
+def times_from(u, T):
+    return (1 + u * (T - 1)).round().long()
+""", {"check_times"}, "the quarter of u decides"),
+    ("one time for the batch", "times", """
+def times_from(u, T):
+    return 1 + (u[0] * T).long()
+""", {"check_times"}, "one time for each image"),
+    ("a fraction", "times", """
+def times_from(u, T):
+    return 1 + torch.floor(u * T)
+""", {"check_times"}, "whole numbers"),
+
+    # Step 2.
+    ("x_t for v", "target", """
+def asked_for(x_0, eps, alpha_bar, predict):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return {"eps": eps, "x0": x_0, "v": a.sqrt() * x_0 + (1 - a).sqrt() * eps}[predict]
+""", {"check_target"}, "that is x_t"),
+    ("plus for minus", "target", """
+def asked_for(x_0, eps, alpha_bar, predict):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return {"eps": eps, "x0": x_0, "v": a.sqrt() * eps + (1 - a).sqrt() * x_0}[predict]
+""", {"check_target"}, "the sign of x_0"),
+    ("lined up with the width", "target", """
+def asked_for(x_0, eps, alpha_bar, predict):
+    return {"eps": eps, "x0": x_0, "v": alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0}[predict]
+""", {"check_target"}, "lined up with the width"),
+
+    # Step 3.
+    ("one number for the batch", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return F.mse_loss(net(q_sample(schedule, x_0, eps, t), t), eps)
+""", {"check_loss"}, "one number per image"),
+    ("the network sees the clean image", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return (eps - net(x_0, t)).square().flatten(1).mean(1)
+""", {"check_loss"}, "shown the clean image"),
+    ("other noise in x_t than in the target", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    x_t = q_sample(schedule, x_0, eps[[1, 2, 0]], t)
+    return (eps - net(x_t, t)).square().flatten(1).mean(1)
+""", {"check_loss"}, "not shown x_t"),                                                          # lucidrains, immiscible
+    ("the sum over the pixels", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return (eps - net(q_sample(schedule, x_0, eps, t), t)).square().flatten(1).sum(1)
+""", {"check_loss"}, "that is the sum"),
+    ("not squared", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return (eps - net(q_sample(schedule, x_0, eps, t), t)).abs().flatten(1).mean(1)
+""", {"check_loss"}, "absolute error"),
+    ("the data for the noise", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return (x_0 - net(q_sample(schedule, x_0, eps, t), t)).square().flatten(1).mean(1)
+""", {"check_loss"}, "and not the data"),
+    ("images only", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    return (eps - net(q_sample(schedule, x_0, eps, t), t)).square().mean(dim=(1, 2, 3))
+""", {"check_loss"}, None),
+
+    # Step 4.
+    ("the whole batch or none", "drop", """
+def dropped(y, u, p, null):
+    return torch.full_like(y, null) if u[0] < p else y
+""", {"check_drop"}, "each image decides"),                                                      # dome272: np.random.random() < 0.1, once per batch
+    ("the others", "drop", """
+def dropped(y, u, p, null):
+    return torch.where(u < p, y, null)
+""", {"check_drop"}, "you dropped the others"),
+    ("null is a digit", "drop", """
+def dropped(y, u, p, null):
+    return y * (u >= p)
+""", {"check_drop"}, "0 is a digit"),                                                            # TeaPearce #1
+    ("in place", "drop", """
+def dropped(y, u, p, null):
+    y[u < p] = null
+    return y
+""", {"check_drop"}, "you changed y itself"),
+    ("a tenth, whatever p is", "drop", """
+def dropped(y, u, p, null):
+    return torch.where(u < 0.1, null, y)
+""", {"check_drop"}, None),
+
+    # Step 5.
+    ("the shares exchanged", "ema", """
+def average(mean, weight, n, decay):
+    d = min(decay, (1 + n) / (10 + n))
+    return (1 - d) * mean + d * weight
+""", {"check_ema"}, "the shares are exchanged"),
+    ("no warm-up", "ema", """
+def average(mean, weight, n, decay):
+    return decay * mean + (1 - decay) * weight
+""", {"check_ema"}, "the warm-up is missing"),                                                   # improved-diffusion #59, diffae #16
+    ("max for min", "ema", """
+def average(mean, weight, n, decay):
+    d = max(decay, (1 + n) / (10 + n))
+    return d * mean + (1 - d) * weight
+""", {"check_ema"}, "the warm-up is missing"),
+    ("no limit", "ema", """
+def average(mean, weight, n, decay):
+    d = (1 + n) / (10 + n)
+    return d * mean + (1 - d) * weight
+""", {"check_ema"}, "must not exceed"),
+    ("the average in place", "ema", """
+def average(mean, weight, n, decay):
+    d = min(decay, (1 + n) / (10 + n))
+    return mean.mul_(d).add_((1 - d) * weight)
+""", {"check_ema"}, "return a new one"),
+    ("counted from 1", "ema", """
+def average(mean, weight, n, decay):
+    d = min(decay, (2 + n) / (11 + n))
+    return d * mean + (1 - d) * weight
+""", {"check_ema"}, "half and half"),
+
+    # Steps 6 to 8.
+    ("zero", "floor", "lowest = 0", {"check_floor"}, "0 would mean"),
+    ("what can be predicted", "floor", "lowest = 0.352", {"check_floor"}, "*can* be predicted"),
+    ("its root", "floor", "lowest = 0.805", {"check_floor"}, "a mean square"),
+    ("the other schedule", "floor", "lowest = linear(1000).alpha_bar[T_ASKED]", {"check_floor"}, "of the linear schedule"),
+    ("v cancels", "first", "first_eps, first_x0, first_v = 1, 1, 0", {"check_first"}, "do not cancel"),
+    ("v is a sum", "first", "first_eps, first_x0, first_v = 1, 1, 2", {"check_first"}, "squares sum to 1"),
+    ("1/(1-d)", "memory", "forgotten = 1000", {"check_memory"}, "37 %"),
+    ("the half-life", "memory", "forgotten = 693", {"check_memory"}, "the half-life"),
+    ("a sign", "memory", "forgotten = -4603", {"check_memory"}, "both logarithms are negative"),
+]
+
+SEEDED = {
+    "floor": "lowest = float(cosine(1000).alpha_bar[T_ASKED])",
+    "memory": "forgotten = math.ceil(math.log(0.01) / math.log(DECAY))",
+}

@@ -1,0 +1,340 @@
+"""07 bug clinic: the patients themselves are the wrong answers, each with the place where it was met in public."""
+
+REFERENCE = {
+    "diagnosis_1": {"A": "the decimals are cut off", "B": "the chain ends with signal", "C": "the data are on the wrong scale",
+                    "D": "the table is shifted to the wrong side", "E": "β and ᾱ tell two stories"},
+    "diagnosis_2": {"F": "the average remembers the random start", "G": "the target is another noise", "H": "one decision for the whole batch",
+                    "I": "one time is never trained", "J": "too few digits for the average"},
+    "diagnosis_3": {"K": "the clipped x_0 is not used", "L": "noise in the last step", "M": "scale 1 is not the conditional model",
+                    "N": "more new noise than there is room for", "O": "the walk does not start from pure noise", "P": "guided in some channels only",
+                    "Q": "a stride in place of the list", "R": "x_0 and ε no longer explain x_t"},
+}
+
+
+def but(where, **changed):
+    """The reference diagnosis with some letters changed."""
+    return f"{where} = {({**REFERENCE[where], **changed})!r}"
+
+
+RIGHT = {
+    "diagnosis_1": [but("diagnosis_1")],
+    "diagnosis_2": [but("diagnosis_2")],
+    "diagnosis_3": [but("diagnosis_3")],
+    "door": [
+        """
+def to_uint8(x):
+    return (x.clamp(-1, 1) * 127.5 + 127.5 + 0.5).floor().to(torch.uint8)
+""",
+        """
+def to_uint8(x):
+    grey = torch.round((x.double() + 1) / 2 * 255)
+    return torch.minimum(torch.maximum(grey, torch.zeros_like(grey)), torch.full_like(grey, 255)).byte()
+""",
+        """
+def to_uint8(x):
+    return data.denormalise(x)
+""",
+    ],
+    "holds": [
+        """
+def holds(beta, alpha_bar):
+    if len(alpha_bar) != len(beta) + 1 or alpha_bar[0] != 1:
+        return False
+    product = 1.0
+    for b, a in zip(beta.tolist(), alpha_bar[1:].tolist()):
+        product *= 1 - b
+        if abs(product / a - 1) > 1e-8:
+            return False
+    return product ** 0.5 <= 0.05
+""",
+        """
+def holds(beta, alpha_bar):
+    if len(alpha_bar) - len(beta) != 1:
+        return False
+    kept = alpha_bar[1:] / alpha_bar[:-1]
+    return bool(alpha_bar[0] == 1) and bool(((kept - (1 - beta)).abs() < 1e-9).all()) and bool(alpha_bar[-1] <= 0.0025)
+""",
+        """
+def holds(beta, alpha_bar):
+    if alpha_bar.numel() != beta.numel() + 1:
+        return False
+    again = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, 0)])
+    return (again.log() - alpha_bar.log()).abs().max() < 1e-6 and alpha_bar[0] == 1 and alpha_bar[-1] < 0.05**2
+""",
+    ],
+    "pair": [
+        """
+def training_pair(x_0, eps, a, order):
+    x_t = a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps[order]
+    return x_t, (x_t - a ** 0.5 * x_0) / (1 - a) ** 0.5
+""",
+        """
+def training_pair(x_0, eps, a, order):
+    chosen = torch.stack([eps[i] for i in order])
+    return [torch.sqrt(a) * x_0 + torch.sqrt(1 - a) * chosen, chosen]
+""",
+    ],
+    "labels": [
+        """
+def training_labels(y, u, p, null):
+    return y.masked_fill(u < p, null)
+""",
+        """
+def training_labels(y, u, p, null):
+    return torch.tensor([null if one < p else label for label, one in zip(y.tolist(), u.tolist())])
+""",
+        """
+def training_labels(y, u, p, null):
+    kept = y.clone()
+    kept[u < p] = null
+    return kept
+""",
+    ],
+    "clean": [
+        """
+def last_step_is_clean(step):
+    x, e = torch.ones(3, 4), torch.zeros(3, 4)
+    return bool((step(x, e, torch.ones(3, 4), 0.9, 1.0) == step(x, e, torch.zeros(3, 4), 0.9, 1.0)).all())
+""",
+        """
+def last_step_is_clean(step):
+    one, nil = numbers(1.0), numbers(0.0)
+    for a_t in (0.36, 0.9, 0.9999):
+        if float(step(nil, nil, one, a_t, 1.0)) != 0:
+            return False
+    return True
+""",
+    ],
+    "kept": [
+        """
+def kept(x_t, eps, a_t):
+    signal, noise = math.sqrt(a_t), math.sqrt(1 - a_t)
+    x_0 = ((x_t - noise * eps) / signal).clamp(min=-1.0, max=1.0)
+    return x_0, (x_t - signal * x_0) / noise
+""",
+        """
+def kept(x_t, eps, a_t):
+    x_0 = x_t / a_t ** 0.5 - (1 / a_t - 1) ** 0.5 * eps
+    inside = torch.clip(x_0, -1, 1)
+    return inside, eps + (x_0 - inside) * (a_t / (1 - a_t)) ** 0.5
+""",
+    ],
+    "ddpm": [
+        """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1)
+    if a_s == 1:
+        return x_0
+    eps, alpha = (x_t - math.sqrt(a_t) * x_0) / math.sqrt(1 - a_t), a_t / a_s
+    return (x_t - (1 - alpha) / math.sqrt(1 - a_t) * eps) / math.sqrt(alpha) + math.sqrt(1 - alpha) * z
+""",
+        """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    beta = 1 - a_t / a_s
+    x_0 = torch.clip(x_t / a_t ** 0.5 - (1 / a_t - 1) ** 0.5 * eps, -1, 1)
+    of_0, of_t = a_s ** 0.5 * beta / (1 - a_t), (1 - beta) ** 0.5 * (1 - a_s) / (1 - a_t)
+    return of_0 * x_0 + of_t * x_t + (a_s < 1) * beta ** 0.5 * z
+""",
+    ],
+}
+
+WRONG = [
+    # Diagnoses.
+    ("two of ward 1 exchanged", "diagnosis_1", but("diagnosis_1", D="β and ᾱ tell two stories", E="the table is shifted to the wrong side"),
+     {"check_diagnosis_1"}, "3 of 5 are right"),
+    ("a name of nobody", "diagnosis_1", but("diagnosis_1", B="β where its root belongs"), {"check_diagnosis_1"}, "B is not a case of"),
+    ("everybody has the same", "diagnosis_1", "diagnosis_1 = {a: 'the chain ends with signal' for a in 'ABCDE'}", {"check_diagnosis_1"}, "1 of 5 are right"),
+    ("one is missing", "diagnosis_2", "diagnosis_2 = {'F': 'the average remembers the random start'}", {"check_diagnosis_2"}, "no diagnosis for G, H, I, J"),
+    ("the two averages exchanged", "diagnosis_2", but("diagnosis_2", F="too few digits for the average", J="the average remembers the random start"),
+     {"check_diagnosis_2"}, "3 of 5 are right"),
+    ("a name of one's own", "diagnosis_2", but("diagnosis_2", H="label dropout per batch"), {"check_diagnosis_2"}, "is not in the register"),
+    ("the two guidances exchanged", "diagnosis_3", but("diagnosis_3", M="guided in some channels only", P="scale 1 is not the conditional model"),
+     {"check_diagnosis_3"}, "6 of 8 are right"),
+    ("the two clippings exchanged", "diagnosis_3", but("diagnosis_3", K="x_0 and ε no longer explain x_t", R="the clipped x_0 is not used"),
+     {"check_diagnosis_3"}, "K is not a case of"),
+    ("a list of names", "diagnosis_3", f"diagnosis_3 = {list(REFERENCE['diagnosis_3'].values())!r}", {"check_diagnosis_3"}, "must be a dictionary"),
+
+    # Step 2.
+    ("cut off: yew", "door", """
+def to_uint8(x):
+    return ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+""", {"check_door"}, "come back one darker"),                                                   # dome272/Diffusion-Models-pytorch
+    ("no clamp: white turns black", "door", """
+def to_uint8(x):
+    return ((x + 1) * 127.5).round().to(torch.int64).to(torch.uint8)
+""", {"check_door"}, "clamp before you change the type"),
+    ("clamped to the wrong range", "door", """
+def to_uint8(x):
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+""", {"check_door"}, "as if black were 0"),                                                      # hazel: TeaPearce, labml
+    ("rounded up", "door", """
+def to_uint8(x):
+    return ((x + 1) * 127.5 - 1e-3).ceil().clamp(0, 255).to(torch.uint8)
+""", {"check_door"}, None),
+    ("floats", "door", """
+def to_uint8(x):
+    return ((x + 1) * 127.5).round().clamp(0, 255)
+""", {"check_door"}, "must be torch.uint8"),
+
+    # Step 3.
+    ("the absolute tolerance of allclose", "holds", """
+def holds(beta, alpha_bar):
+    if len(alpha_bar) != len(beta) + 1 or alpha_bar[0] != 1 or alpha_bar[-1].sqrt() > 0.05:
+        return False
+    return torch.allclose(alpha_bar[1:], (1 - beta).cumprod(0))
+""", {"check_holds"}, "with atol=0"),                                                            # lets maple through: MONAI PR #8427
+    ("the end is not looked at", "holds", """
+def holds(beta, alpha_bar):
+    return len(alpha_bar) == len(beta) + 1 and bool(alpha_bar[0] == 1) and torch.allclose(alpha_bar[1:], (1 - beta).cumprod(0), rtol=1e-6, atol=0)
+""", {"check_holds"}, "must end in noise"),                                                      # tiny-diffusion: T = 50 with the β of T = 1000
+    ("only the ends are looked at", "holds", """
+def holds(beta, alpha_bar):
+    if len(alpha_bar) != len(beta) + 1 or alpha_bar[0] != 1 or alpha_bar[-1].sqrt() > 0.05:
+        return False
+    return bool(abs((1 - beta).prod() / alpha_bar[-1] - 1) < 1e-6)
+""", {"check_holds"}, None),
+    ("exactly equal", "holds", """
+def holds(beta, alpha_bar):
+    return len(alpha_bar) == len(beta) + 1 and bool(alpha_bar[-1] < 0.0025) and torch.equal(alpha_bar[1:], (1 - beta).cumprod(0))
+""", {"check_holds"}, "computed in two ways"),
+    ("content with everything", "holds", "def holds(beta, alpha_bar): return True", {"check_holds"}, "missing in front"),
+
+    # Step 5.
+    ("the target is the outer noise: birch", "pair", """
+def training_pair(x_0, eps, a, order):
+    return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps[order], eps
+""", {"check_pair"}, "a noise that it never saw"),                                               # lucidrains/denoising-diffusion-pytorch, immiscible
+    ("the order is put into the target only", "pair", """
+def training_pair(x_0, eps, a, order):
+    return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps, eps[order]
+""", {"check_pair"}, "the noise in x_t is not"),
+    ("no order", "pair", """
+def training_pair(x_0, eps, a, order):
+    return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps, eps
+""", {"check_pair"}, "`order` is ignored"),
+    ("no roots", "pair", """
+def training_pair(x_0, eps, a, order):
+    return a * x_0 + (1 - a) * eps[order], eps[order]
+""", {"check_pair"}, "ᾱ is a power"),
+    ("the order the other way", "pair", """
+def training_pair(x_0, eps, a, order):
+    eps = eps[order.argsort()]
+    return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps, eps
+""", {"check_pair"}, "the target must be 300, 100, 200"),
+    ("one ᾱ for all", "pair", """
+def training_pair(x_0, eps, a, order):
+    eps, a = eps[order], a[0]
+    return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps, eps
+""", {"check_pair"}, None),
+
+    # Step 6.
+    ("one decision: elm", "labels", """
+def training_labels(y, u, p, null):
+    return torch.full_like(y, null) if u[0] < p else y
+""", {"check_labels"}, "decide for each image"),                                                 # dome272; beso #1
+    ("dropped to class 0", "labels", """
+def training_labels(y, u, p, null):
+    return y * (u >= p)
+""", {"check_labels"}, "0 is a class"),                                                          # TeaPearce #1
+    ("the share is kept", "labels", """
+def training_labels(y, u, p, null):
+    return torch.where(u < p, y, null)
+""", {"check_labels"}, "that is the share 1-p"),
+    ("in place", "labels", """
+def training_labels(y, u, p, null):
+    y[u < p] = null
+    return y
+""", {"check_labels"}, "you have written into y"),
+    ("always 0.1 and 10", "labels", """
+def training_labels(y, u, p, null):
+    return torch.where(u < 0.1, 10, y)
+""", {"check_labels"}, None),
+    ("computed and never used", "labels", """
+def training_labels(y, u, p, null):
+    torch.where(u < p, null, y)
+    return y
+""", {"check_labels"}, "nothing is dropped"),                                                    # lucidrains/DALLE2-pytorch #235
+
+    # Step 8.
+    ("nearly the same is enough", "clean", """
+def last_step_is_clean(step):
+    x, e = normal(0, 100), normal(1, 100)
+    return bool((step(x, e, normal(2, 100), 0.9, 1.0) - step(x, e, normal(3, 100), 0.9, 1.0)).abs().max() < 1e-2)
+""", {"check_clean"}, "however small"),
+    ("statistics", "clean", """
+def last_step_is_clean(step):
+    x, e = normal(0, 1000), normal(1, 1000)
+    alone, noisy = step(x, e, 0 * x, 0.9999, 1.0), step(x, e, normal(2, 1000), 0.9999, 1.0)
+    return abs(float(noisy.std() - alone.std())) < 0.01
+""", {"check_clean"}, "ash adds noise"),                                                         # 1e-4 of the standard deviation
+    ("not the last step", "clean", """
+def last_step_is_clean(step):
+    x, e = normal(0, 10), normal(1, 10)
+    return torch.equal(step(x, e, normal(2, 10), 0.9, 0.95), step(x, e, normal(3, 10), 0.9, 0.95))
+""", {"check_clean"}, "look at a_s = 1 only"),
+    ("only positive noise is noticed", "clean", """
+def last_step_is_clean(step):
+    x, e = numbers(0.3), numbers(0.2)
+    return bool(step(x, e, numbers(1.0), 0.9, 1.0) <= step(x, e, numbers(0.0), 0.9, 1.0))
+""", {"check_clean"}, None),
+
+    # Step 9.
+    ("the old noise is kept: spruce", "kept", """
+def kept(x_t, eps, a_t):
+    return ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1), eps
+""", {"check_kept"}, "no longer explains x_t"),                                                  # lucidrains PR #84
+    ("nothing is clipped", "kept", """
+def kept(x_t, eps, a_t):
+    return (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t), eps
+""", {"check_kept"}, "is not clipped"),                                                          # lucidrains #47, #65
+    ("x_t is clipped", "kept", """
+def kept(x_t, eps, a_t):
+    x_0 = x_t.clamp(-1, 1)
+    return x_0, (x_t - math.sqrt(a_t) * x_0) / math.sqrt(1 - a_t)
+""", {"check_kept"}, "you clip x_t"),
+    ("the noise is clipped", "kept", """
+def kept(x_t, eps, a_t):
+    return ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1), eps.clamp(-1, 1)
+""", {"check_kept"}, "you clip ε"),
+
+    # Step 10.
+    ("the clipped x_0 is not used: beech", "ddpm", """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    alpha = a_t / a_s
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1)
+    mean = (x_t - (1 - alpha) / math.sqrt(1 - a_t) * eps) / math.sqrt(alpha)
+    return mean + (math.sqrt(1 - alpha) * z if a_s < 1 else 0)
+""", {"check_ddpm"}, "is the clipped x̂_0 used at all"),                                         # explainingai-code; hojonathanho/diffusion #5
+    ("noise in the last step: ash", "ddpm", """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    alpha = a_t / a_s
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1)
+    mean = (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
+    return mean + math.sqrt(1 - alpha) * z
+""", {"check_ddpm"}, "noise in the last step"),                                                  # labml; TeaPearce #10
+    ("variance for root", "ddpm", """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    alpha = a_t / a_s
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1)
+    mean = (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
+    return mean + (1 - alpha) * z * (a_s < 1)
+""", {"check_ddpm"}, "that is the variance"),
+    ("clipped above only", "ddpm", """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    alpha = a_t / a_s
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(max=1)
+    mean = (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
+    return mean + (a_s < 1) * math.sqrt(1 - alpha) * z
+""", {"check_ddpm"}, None),
+]
+
+OF = {  # which bug each patient has: what the seeds shuffle are the letters
+    "hazel": "the data are on the wrong scale", "larch": "the chain ends with signal", "maple": "β and ᾱ tell two stories",
+    "rowan": "the table is shifted to the wrong side", "yew": "the decimals are cut off", "birch": "the target is another noise",
+    "cedar": "one time is never trained", "elm": "one decision for the whole batch", "fir": "the average remembers the random start",
+    "pine": "too few digits for the average", "ash": "noise in the last step", "beech": "the clipped x_0 is not used",
+    "juniper": "a stride in place of the list", "linden": "scale 1 is not the conditional model", "oak": "more new noise than there is room for",
+    "poplar": "guided in some channels only", "spruce": "x_0 and ε no longer explain x_t", "willow": "the walk does not start from pure noise",
+}
+
+SEEDED = {f"diagnosis_{i}": f"diagnosis_{i} = {{a: {OF!r}[patient.__name__] for a, patient in ward_{i}.items()}}" for i in (1, 2, 3)}

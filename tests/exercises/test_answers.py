@@ -1,0 +1,90 @@
+"""The grader accepts every right answer and no wrong one.
+
+answers/<name>.py holds, for one exercise:
+  RIGHT   {answer cell: [code, …]}: right answers written differently; each must keep all points, two or more for every function.
+  WRONG   [(what, answer cell, code, {check cells that it loses}, part of the sentence that the student reads, or None)]: each must lose exactly
+          these; None means that only the hidden tests notice.
+  SEEDED  {answer cell: code}: answers that depend on the class seed, computed for any seed.  With another seed the public solution loses these.
+"""
+
+import contextlib
+import io
+import warnings
+
+import pytest
+from runner import ANSWERS, NAMES, SOURCE, Cell, answers, blank, execute, exercise, last_is_statement, read
+
+RIGHT = [(name, where, i) for name in NAMES for where, codes in answers(name)["RIGHT"].items() for i in range(len(codes))]
+WRONG = [(name, i) for name in NAMES for i in range(len(answers(name)["WRONG"]))]
+
+
+def test_every_exercise_has_its_catalogue():
+    assert NAMES == sorted(path.name for path in SOURCE.glob("[0-9]*")) == sorted(path.stem for path in ANSWERS.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_gets_every_point_and_is_silent(name):
+    names = {"__name__": "__main__"}
+    for cell in read(name):                                     # pictures too, and once
+        if cell.kind in ("text", "question"):
+            continue
+        with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stderr(io.StringIO()) as stderr:
+            warnings.resetwarnings()
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            error = execute(cell, names)
+        assert error is None, f"{cell.name}: {error!r}"
+        assert not warned and not stderr.getvalue(), f"{cell.name} writes to stderr, for which nbgrader takes the points: {[str(w.message) for w in warned]}"
+        if cell.kind == "check":
+            assert last_is_statement(cell.source) and last_is_statement(blank(cell)), f"{cell.name} ends in a value, which nbgrader reads as points"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_blank_release_gets_nothing(name):
+    names, kept = {"__name__": "__main__"}, []
+    for cell in read(name):
+        if cell.kind in ("code", "answer", "check"):
+            source = blank(cell) if cell.kind == "answer" else cell.source
+            if execute(Cell(cell.name, cell.kind, source, 0), names) is None and cell.kind == "check":
+                kept.append(cell.name)
+    assert kept == []
+
+
+@pytest.mark.parametrize("name, where, i", RIGHT)
+def test_a_right_answer_gets_every_point(name, where, i):
+    assert exercise(name).grade({where: answers(name)["RIGHT"][where][i]}) == {}
+
+
+@pytest.mark.parametrize("name, i", WRONG, ids=[f"{name}-{answers(name)['WRONG'][i][0]}" for name, i in WRONG])
+def test_a_wrong_answer_loses_its_points_and_no_others(name, i):
+    _, where, code, lost, says = answers(name)["WRONG"][i]
+    assert set(exercise(name).grade({where: code})) == set(lost)
+    said = exercise(name).grade({where: code}, hidden=False)
+    if says is None:
+        assert said == {}, "the visible check notices this one: give the sentence it says"
+    else:
+        assert said and says in next(iter(said.values()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_catalogue_is_large_enough(name):
+    book, cells = answers(name), read(name)
+    assert len(book["WRONG"]) >= 6
+    assert len({what for what, *_ in book["WRONG"]}) == len(book["WRONG"])
+    for cell in cells:
+        if cell.kind == "answer" and "def " in cell.source:
+            assert len(book["RIGHT"].get(cell.name, [])) >= 2, f"two right answers for {cell.name}"
+    noticed = set().union(*(lost for *_, lost, _ in book["WRONG"]))
+    assert noticed == {c.name for c in cells if c.kind == "check"}, "every check has a wrong answer that it notices"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_another_class_gets_another_exercise(name, seed):
+    theirs, book = exercise(name, seed), answers(name)
+    assert theirs.failed and set(theirs.failed) <= set(theirs.points), "with another seed the public solution must lose something"
+    assert theirs.grade(book["SEEDED"]) == {}
+    assert exercise(name).grade(book["SEEDED"]) == {}
+
+
+def test_there_are_forty_wrong_answers():
+    assert sum(len(answers(name)["WRONG"]) for name in NAMES) >= 40

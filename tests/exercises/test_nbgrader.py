@@ -1,0 +1,163 @@
+"""The same by nbgrader itself, and what becomes of submissions that something has happened to: about three minutes, most of them for starting kernels."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+import pytest
+from runner import NAMES, RELEASE, ROOT, SOURCE, answers, exercise
+
+pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
+
+FIRST, SECOND = NAMES[0], [name for name in NAMES if (RELEASE / name).is_dir()][-1]
+ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
+SIX = {where: (code, lost, says) for _, where, code, lost, says in reversed(answers(FIRST)["WRONG"]) if says}
+SIX = dict(list(SIX.items())[:6])                               # the first wrong answer of six different cells
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def notebook(name: str, folder: Path = SOURCE) -> nbformat.NotebookNode:
+    return nbformat.read(folder / name / f"{name}.ipynb", as_version=4)
+
+
+def with_answers(name: str, replaced: dict[str, str]) -> nbformat.NotebookNode:
+    """What a student hands in: the release, with an answer in every cell: the reference's, but for those replaced."""
+    theirs, reference = notebook(name, RELEASE), {c.id: c.source for c in notebook(name).cells}
+    for cell in theirs.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = replaced.get(cell.id, reference[cell.id])
+    return theirs
+
+
+def submissions(folder: Path) -> None:
+    def hand_in(student, cells):
+        path = folder / student / f"{FIRST}.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(cells, path) if isinstance(cells, nbformat.NotebookNode) else path.write_text(cells, encoding="utf-8")
+
+    code = [c for c in notebook(FIRST).cells if c.cell_type == "code"]
+    asked = [c.id for c in code if c.metadata.nbgrader.solution and "def " in c.source]
+    one, two, three = asked[:3]
+    hand_in("reference", with_answers(FIRST, {}))
+    hand_in("blank", notebook(FIRST, RELEASE))
+    hand_in("differently", with_answers(FIRST, {where: codes[0] for where, codes in answers(FIRST)["RIGHT"].items()}))
+    for where, (answer, *_) in SIX.items():
+        hand_in(f"wrong {where}", with_answers(FIRST, {where: answer}))
+
+    # What happens to notebooks.
+    hand_in("syntax error", with_answers(FIRST, {one: "def f(x)\n    return x"}))
+    function = exercise(FIRST).cells[[c.name for c in exercise(FIRST).cells].index(two)].source.split("def ")[1].split("(")[0]
+    hand_in("endless loop", with_answers(FIRST, {two: f"def {function}(*given, **more):\n    while True:\n        pass"}))
+    renamed = next(c.source for c in code if c.id == three).replace("def ", "def my_")
+    hand_in("renamed", with_answers(FIRST, {three: renamed}))
+    hand_in("kernel dies", with_answers(FIRST, {one: "import os\nos._exit(1)"}))
+    hand_in("prints to stderr", with_answers(FIRST, {c.id: "import sys, warnings\nprint('loud', file=sys.stderr)\nwarnings.warn('loud')\n" + c.source
+                                                     for c in code if c.id == one}))
+    cut = with_answers(FIRST, {})
+    cut.cells = [c for c in cut.cells if c.cell_type != "code" or c.metadata.nbgrader.solution]
+    hand_in("only the answers are left", cut)
+    bare = with_answers(FIRST, {})
+    for cell in bare.cells:
+        cell.metadata = {}
+    hand_in("metadata stripped", bare)
+    own = with_answers(FIRST, {one: "from_elsewhere = helper\n" + next(c.source for c in code if c.id == one)})
+    at = [c.id for c in own.cells].index(one)
+    part = deepcopy(own.cells[at])                              # the first part of a cell that was split: the same metadata, a new id
+    part.id, part.source = "part", "helper = 1"
+    own.cells[at:at] = [part, nbformat.v4.new_code_cell("!pip install nothing\nraise NotImplementedError()")]
+    hand_in("own cells", own)
+    cheat = with_answers(FIRST, {one: "pass"})
+    for cell in cheat.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code":
+            cell.source, cell.metadata.nbgrader.points = "pass", 100
+    hand_in("checks rewritten", cheat)
+    hand_in("not a notebook", "%PDF-1.7 this is no JSON")
+    hand_in("cut off", nbformat.writes(with_answers(FIRST, {}))[:2000])
+    hand_in("no cells", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}')
+    (folder / "missing").mkdir()
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class")
+    submissions(folder / "submissions")
+    run("exercises/grade.py", folder / "submissions", "--exercise", FIRST, "--csv", folder / "grades.csv", "--feedback", folder / "feedback")
+    with open(folder / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        return folder, {row["student"]: row for row in csv.DictReader(file)}
+
+
+POINTS = exercise(FIRST).points
+FULL = sum(POINTS.values())
+CODE = [c.name for c in exercise(FIRST).cells if c.kind == "answer" and "def " in c.source]
+CASES = {  # who: (the checks that are lost, what the teacher reads)
+    "reference": ((), ""), "differently": ((), ""), "blank": (tuple(POINTS), "not answered"),
+    **{f"wrong {where}": (tuple(lost), says) for where, (_, lost, says) in SIX.items()},
+    "syntax error": ((f"check_{CODE[0]}",), "SyntaxError"), "endless loop": ((f"check_{CODE[1]}",), "endless loop"),
+    "renamed": ((f"check_{CODE[2]}",), "is not defined"), "kernel dies": (tuple(POINTS), "the kernel died"), "prints to stderr": ((), ""),
+    "only the answers are left": ((), ""), "metadata stripped": ((), ""), "own cells": ((), ""), "checks rewritten": ((f"check_{CODE[0]}",), "is not defined"),
+    "not a notebook": (tuple(POINTS), "is not a notebook"), "cut off": (tuple(POINTS), "is not a notebook"), "no cells": (tuple(POINTS), ""),
+    "missing": (tuple(POINTS), "nothing was handed in"),
+}
+
+
+def test_everybody_has_a_grade(graded):
+    assert set(graded[1]) == set(CASES)
+
+
+@pytest.mark.parametrize("student", CASES)
+def test_a_submission_gets_its_points_and_a_sentence(graded, student):
+    folder, rows = graded
+    lost, says = CASES[student]
+    row = rows[student]
+    assert int(row["points"]) == FULL - sum(POINTS[check] for check in lost) and int(row["max_points"]) == FULL
+    assert says in row["lost"] + row["remark"]
+    assert bool(row["lost"]) == bool(lost)
+    if not any(word in row["remark"] for word in ("not a notebook", "nothing was", "kernel died")):
+        page = (folder / "feedback" / student / f"{FIRST}.html").read_text(encoding="utf-8")
+        assert f"Score: {float(row['points'])} / {float(FULL)}" in page
+
+
+def test_the_nbgrader_command_alone_gives_the_same_points(tmp_path):
+    """generate_assignment, autograde, export and generate_feedback, in a copy of exercises/, as a teacher who knows nbgrader would."""
+    shutil.copytree(SOURCE / SECOND, tmp_path / "source" / SECOND)
+    shutil.copy(ROOT / "exercises" / "nbgrader_config.py", tmp_path)
+    run("-m", "nbgrader", "generate_assignment", SECOND, cwd=tmp_path)
+    made, committed = (nbformat.read(path / SECOND / f"{SECOND}.ipynb", as_version=4) for path in (tmp_path / "release", RELEASE))
+    assert made.cells == committed.cells, f"release/{SECOND} is stale: python exercises/release.py"
+
+    total = sum(exercise(SECOND).points.values())
+    _, where, code, lost, _ = answers(SECOND)["WRONG"][0]
+    expected = {"reference": total, "blank": 0, "wrong": total - sum(exercise(SECOND).points[check] for check in lost)}
+    for student, theirs in {"reference": with_answers(SECOND, {}), "blank": notebook(SECOND, RELEASE), "wrong": with_answers(SECOND, {where: code})}.items():
+        path = tmp_path / "submitted" / student / SECOND / f"{SECOND}.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(theirs, path)
+    run("-m", "nbgrader", "autograde", SECOND, cwd=tmp_path)
+    run("-m", "nbgrader", "export", "--to", "grades.csv", cwd=tmp_path)
+    with open(tmp_path / "grades.csv", encoding="utf-8", newline="") as file:
+        assert {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)} == expected
+    run("-m", "nbgrader", "generate_feedback", SECOND, cwd=tmp_path)
+    assert (tmp_path / "feedback" / "wrong" / SECOND / f"{SECOND}.html").stat().st_size > 10_000
+
+
+def test_a_class_gets_its_own_variant_in_a_zip(tmp_path):
+    said = run("exercises/release.py", FIRST, "--seed", "7", "--zip", tmp_path / "class.zip")
+    assert "class.zip" in said
+    with zipfile.ZipFile(tmp_path / "class.zip") as archive:
+        assert archive.namelist() == [f"release/{FIRST}/{FIRST}.ipynb"]
+        theirs = nbformat.reads(archive.read(archive.namelist()[0]).decode(), as_version=4)
+    ours = notebook(FIRST, RELEASE)
+    different = [a.id for a, b in zip(theirs.cells, ours.cells) if a.source != b.source]
+    assert different == ["parameters"] and theirs.cells[[c.id for c in theirs.cells].index("parameters")].source.startswith("CLASS_SEED = 7\n")

@@ -1,0 +1,52 @@
+"""What students are given: in step with the source, and without a word of the solutions."""
+
+import re
+from itertools import pairwise
+
+import nbformat
+import pytest
+from runner import HIDDEN, NAMES, RELEASE, SOLUTION, SOURCE, blank, read
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_release_is_in_step_with_the_source(name):
+    again = "python exercises/release.py"
+    source, release = (nbformat.read(folder / name / f"{name}.ipynb", as_version=4) for folder in (SOURCE, RELEASE))
+    assert [blank(c) for c in read(name)] == [c.source.rstrip("\n") for c in read(name, RELEASE)], f"release/{name} is stale: {again}"
+    for ours, theirs in zip(source.cells, release.cells):
+        assert ours.id == theirs.id and ours.cell_type == theirs.cell_type, f"release/{name} is stale: {again}"
+        assert ours.metadata.get("tags") == theirs.metadata.get("tags")
+        for key, value in ours.metadata.get("nbgrader", {}).items():
+            assert theirs.metadata.nbgrader[key] == value, f"release/{name} is stale: {again}"
+        assert not theirs.get("outputs"), f"release/{name} has outputs"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_solution_and_no_hidden_test_is_in_the_release(name):
+    released = (RELEASE / name / f"{name}.ipynb").read_text(encoding="utf-8")
+    text = "\n".join(cell.source for cell in nbformat.reads(released, as_version=4).cells)
+    assert not re.search("BEGIN SOLUTION|END SOLUTION|HIDDEN TEST", released)
+    for cell in read(name):
+        for secret in (*SOLUTION.finditer(cell.source), *HIDDEN.finditer(cell.source)):
+            for line in secret[0].splitlines()[1:-1]:
+                line = line.strip()
+                if len(line) > 20 and not line.startswith(("import ", "from ")):        # shorter ones say nothing: "return x"
+                    assert line not in text, f"{cell.name}: {line!r} is a secret, and the release says it"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_keeps_the_house_rules(name):
+    cells = read(name)
+    names = [c.name for c in cells if c.name]
+    assert len(names) == len(set(names))
+    assert [c.name for c in cells if c.kind == "code"].count("parameters") == 1
+    parameters = next(c for c in cells if c.name == "parameters")
+    assert parameters.source.startswith("CLASS_SEED = 0\n")
+    for here, following in pairwise(cells):
+        if here.kind == "answer":
+            assert following.kind == "check", f"{here.name}: an answer is followed by its check"
+    for cell in cells:
+        if cell.kind == "check":
+            assert cell.points > 0 and "assert" in blank(cell), f"{cell.name}: a check has points and visible checks"
+        elif cell.kind == "question":
+            assert cell.points == 0
