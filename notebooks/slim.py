@@ -1,4 +1,4 @@
-"""Make the figures in executed notebooks small: 128 colours are enough for a plot, and a third of the bytes.   python notebooks/slim.py NOTEBOOK …"""
+"""Make executed notebooks small: 128 colours are enough for a plot, and a third of the bytes.   python notebooks/slim.py NOTEBOOK …"""
 
 import base64
 import io
@@ -18,4 +18,6 @@ for path in map(Path, sys.argv[1:]):
         Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         if len(small.getvalue()) < len(base64.b64decode(png)):
             output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)                    # when each cell was run, on whose clock
     nbformat.write(notebook, path)
