@@ -9,13 +9,11 @@ test: .venv/test           # everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest --cov tests
+	$(BIN)/python tests/mutants/gate.py
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-test-fast: .venv/test      # without the notebooks and nbgrader
+test-fast: .venv/test      # without the notebooks, the planted bugs and nbgrader
 	$(BIN)/pytest --ignore tests/exercises/test_nbgrader.py tests
-
-mutants: .venv/test        # plant each bug of the catalogue: a test must notice
-	$(BIN)/python tests/mutants/gate.py
 
 lab: .venv/ready           # open the course
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
@@ -33,4 +31,4 @@ notebooks: .venv/ready     # execute and save all notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,teach]"
 	touch $@
 
-.PHONY: run test test-fast mutants lab notebooks
+.PHONY: run test test-fast lab notebooks

@@ -3,7 +3,7 @@
     python benchmarks/compare.py [schedules] [samplers] [--seeds 5] [--jobs 2] [--quick]
 
 Ten small models, five of each schedule, are trained on the digits with the package's recipe: the same network, data, learning rates and number
-of steps, in float32.  Then each draws digits in few and in many steps, and the package's judge measures them.  About 35 minutes on two
+of steps, in float32.  Then each draws digits in few and in many steps, and the package's judge measures them.  About half an hour on two
 CPU cores.  It can be stopped at any time: finished trainings lie in runs/compare/, finished measurements in the CSV files beside this one.
 """
 

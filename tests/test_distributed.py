@@ -171,7 +171,7 @@ def both(tmp_path_factory):
         with open(folder / f"rank-{rank}.err", "w") as err:
             processes.append(subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, stdout=err, stderr=err))
     try:
-        codes = [process.wait(timeout=100) for process in processes]
+        codes = [process.wait(timeout=300) for process in processes]
     except subprocess.TimeoutExpired:
         codes = ["the processes wait for each other"]
     finally:
@@ -274,7 +274,7 @@ def test_torchrun_trains_measures_and_leaves_one_folder(tmp_path):
                "train", "--steps", "6", "--batch", "8", "--timesteps", "2", "--per-class", "0", "--out", str(tmp_path / "run")]
     with subprocess.Popen(command, env=LOCAL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as torchrun:
         try:
-            out, err = torchrun.communicate(timeout=100)
+            out, err = torchrun.communicate(timeout=300)
         except subprocess.TimeoutExpired:
             torchrun.terminate()                                # it takes its processes with it
             raise
