@@ -171,7 +171,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError("features hold NaN or infinity")
     a, b = a.double(), b.double()
-    cov_a, cov_b = a.T.cov(), b.T.cov()
+    cov_a, cov_b = torch.atleast_2d(a.T.cov()), torch.atleast_2d(b.T.cov())     # of one feature, cov is a number
     values, axes = torch.linalg.eigh(cov_a)
     root_a = axes * values.clamp(min=0).sqrt() @ axes.T                         # eigh may round a zero eigenvalue below zero
     cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp(min=0).sqrt().sum()    # tr (Σ_a Σ_b)^½, by a symmetric matrix with the same eigenvalues

@@ -85,6 +85,13 @@ def test_the_frechet_distance_of_shifted_and_stretched_gaussians():
         assert metrics.frechet_distance(same, same) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_frechet_distance_of_one_feature():
+    """In one dimension it is (μ_a - μ_b)² + (σ_a - σ_b)²."""
+    a, b = torch.randn(300, 1, dtype=torch.float64), 2 * torch.randn(200, 1, dtype=torch.float64) + 1
+    expected = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+    assert metrics.frechet_distance(a, b) == pytest.approx(expected.item())
+
+
 def test_the_frechet_distance_rises_when_images_get_worse(judge, digits):
     """Real against real is the floor; fainter, shifted or blurred images lie above it (pytorch-fid #3: wrong preprocessing went unseen)."""
     train, test = (data.normalise(split.images) for split in digits)
