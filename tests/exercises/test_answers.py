@@ -50,14 +50,18 @@ def test_the_blank_release_gets_nothing(name):
 
 
 @pytest.mark.parametrize("name, where, i", RIGHT)
-def test_a_right_answer_gets_every_point(name, where, i):
-    assert exercise(name).grade({where: answers(name)["RIGHT"][where][i]}) == {}
+def test_a_right_answer_gets_every_point(name, where, i, record_property):
+    lost = exercise(name).grade({where: answers(name)["RIGHT"][where][i]})
+    record_property("answer", (name, sum(exercise(name).points.values()), True, 0))     # for the table of conftest.py
+    assert lost == {}
 
 
 @pytest.mark.parametrize("name, i", WRONG, ids=[f"{name}-{answers(name)['WRONG'][i][0]}" for name, i in WRONG])
-def test_a_wrong_answer_loses_its_points_and_no_others(name, i):
+def test_a_wrong_answer_loses_its_points_and_no_others(name, i, record_property):
     _, where, code, lost, says = answers(name)["WRONG"][i]
-    assert set(exercise(name).grade({where: code})) == set(lost)
+    failed, points = exercise(name).grade({where: code}), exercise(name).points
+    record_property("answer", (name, sum(points.values()), False, sum(points[check] for check in failed)))
+    assert set(failed) == set(lost)
     said = exercise(name).grade({where: code}, hidden=False)
     if says is None:
         assert said == {}, "the visible check notices this one: give the sentence it says"
