@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile", action="store_true", default=None, help="torch.compile the network: a minute of waiting; for GPUs: on two CPU cores it did not pay")
     add("--tensorboard", action="store_true", help="log to TensorBoard as well as to log.jsonl")
     add("--seed", type=int, default=0, help="of everything random")
-    add("--per-class", type=int, default=100, metavar="N", help="samples per class for the measurement; 0 for none")
+    add("--per-class", type=int, default=50, metavar="N", help="samples per class and scale for the measurement; 0 for none")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
     add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")

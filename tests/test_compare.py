@@ -32,7 +32,7 @@ def rows(compare):
 
 def test_every_seed_draws_with_every_sampler_in_every_number_of_steps(compare):
     points = compare.points("samplers", 5, 700)
-    assert len(points) == len({*points}) == 5 * 4 * 6 + 2 * 4
+    assert len(points) == len({*points}) == 5 * 4 * 7
     assert {(p.sampler, p.eta, p.variance) for p in points} == {*compare.SAMPLERS.values()}
     assert {p.schedule for p in compare.points("schedules", 5, 700)} == {"linear", "cosine"}
 
