@@ -8,12 +8,12 @@ run: .venv/ready           # train on real digits for a minute, draw, measure
 test: .venv/test           # everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --cov tests
+	$(BIN)/pytest tests --cov
 	$(BIN)/python tests/mutants/gate.py
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
-test-fast: .venv/test      # without the notebooks, the planted bugs and nbgrader
-	$(BIN)/pytest --ignore tests/exercises/test_nbgrader.py tests
+test-fast: .venv/test      # the unit tests, without the slow ones: pictures of exercises, nbgrader
+	$(BIN)/pytest -m "not slow" tests
 
 lab: .venv/ready           # open the course
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

@@ -3,8 +3,8 @@
     python benchmarks/compare.py [schedules] [samplers] [--seeds 5] [--jobs 2] [--quick]
 
 Ten small models, five of each schedule, are trained on the digits with the package's recipe: the same network, data, learning rates and number
-of steps, in float32.  Then each draws digits in few and in many steps, and the package's judge measures them.  About half an hour on two
-CPU cores.  It can be stopped at any time: finished trainings lie in runs/compare/, finished measurements in the CSV files beside this one.
+of steps, in float32.  Then each draws digits in few and in many steps, and the package's judge measures them.  About forty minutes on
+two CPU cores.  It can be stopped at any time: finished trainings lie in runs/compare/, finished measurements in the CSV files beside this one.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main() -> None:
         parser.error(f"unknown comparison {', '.join(sorted(unknown))}; choose from {', '.join(COMPARED)}")
     if not 2 <= args.seeds <= len(STUDENT) + 1:
         parser.error(f"--seeds is {args.seeds}; an interval takes 2 … {len(STUDENT) + 1}")
+    args.out = args.out.resolve()
     if args.quick:
         if args.out == HERE:
             parser.error("--quick measures models of 20 steps: give an --out, so that no real measurements are mixed with them")

@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         p.set_defaults(run=run)
         return p.add_argument
 
-    add = command("train", _train, "train a class-conditional model, then measure it",
-                  "Train a class-conditional model; write its weights, samples, a film strip and the loss curve; measure it.")
+    add = command("train", _train, "train a model, then measure it",
+                  "Train a model, class-conditional where there are classes; write its weights, samples, a film strip and the loss curve; measure it.")
     add("--data", default="digits", help="data set: " + ", ".join(data.LOADERS) + ", or a folder of images, whose sub-folders are the classes")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are, or are downloaded to; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=int, help="resize the images to this many pixels")
@@ -78,15 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network's layers; default: what suits the device")
     add("--compile", action="store_true", default=None, help="torch.compile the network: a minute of waiting; for GPUs: on two CPU cores it did not pay")
     add("--tensorboard", action="store_true", help="log to TensorBoard as well as to log.jsonl")
-    add("--seed", type=int, default=0, help="of everything random")
-    add("--per-class", type=int, default=50, metavar="N", help="samples per class and scale for the measurement; 0 for none")
+    add("--seed", type=int, help="of everything random; default 0")
+    add("--per-class", type=int, metavar="N", help="samples per class and scale for the measurement; 0 for none; default 50, or what the smallest class has")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
     add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
     add("--n", type=int, default=100, help="number of images")
     add("--y", type=int, help="class of all of them; default: one column per class")
     add("--sampler", default="ddim", choices=("ddpm", "ddim"), help="how to walk from noise to data")
-    add("--steps", type=int, default=50, help="steps of that walk, 1 … T")
+    add("--steps", type=int, help="steps of that walk, 1 … T; default 50, or T if that is less")
     add("--eta", type=float, default=0.0, help="noise of DDIM: 0 none … 1 as much as DDPM")
     add("--scale", type=float, default=2.0, help="guidance: 0 unconditional, 1 conditional, more than 1 guided")
     add("--seed", type=int, default=0, help="of the noise")
@@ -133,8 +133,10 @@ def _train(args) -> None:
         dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
         state = resume(args.resume / "checkpoint.safetensors", where) if args.resume else _begun(args, dataset, settings["stages"], where)
         name, y = Path(settings["data"]).name, dataset.y if state.model.config.num_classes else None
-        if args.per_class:
-            metrics.per_class(dataset.y, args.per_class)        # complains now, and not after a minute
+        judged, smallest = len(dataset.classes) > 1, int(torch.bincount(dataset.y).min())
+        per_class = (min(50, smallest) if args.per_class is None else args.per_class) if judged else 0
+        if per_class > smallest:                                # complains now, and not after a minute
+            raise ValueError(f"--per-class is {per_class}; the smallest class has {smallest} images, and the floor is measured with as many")
         if args.tensorboard:
             summary_writer()
 
@@ -153,14 +155,16 @@ def _train(args) -> None:
             return
 
     speed = round((state.step - first) * state.config.batch / seconds)
-    figures: dict[str, Any] = {"steps": state.step, "seconds": round(seconds, 1), "images_per_second": speed}
-    print(f"trained to step {state.step:,} in {seconds:.1f} s, {speed:,} images/s", flush=True)
+    figures: dict[str, Any] = {"steps": state.step, "steps_timed": state.step - first, "seconds": round(seconds, 1), "images_per_second": speed}
+    print(f"trained steps {first + 1:,} to {state.step:,} in {seconds:.1f} s, {speed:,} images/s", flush=True)
 
     # Draw, measure, and say where everything is.
     model = state.averaged_model()
     written = {"weights": model.save(folder / "model.safetensors")} | pictures(model, state.losses, name, dataset.classes, folder)
-    if args.per_class:
-        figures |= measured(model, settings, args.per_class, [1.0, 2.0], seed=1)
+    if per_class:
+        figures |= measured(model, settings, per_class, [1.0, 2.0], seed=1)
+    elif not judged:
+        print("not measured: there is one class, and a judge needs two to tell apart")
     written["figures"] = folder / "figures.json"
     written["figures"].write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     for what, path in written.items():
@@ -171,14 +175,16 @@ def _settings(args) -> dict:
     """What a run needs besides its checkpoint; kept in run.json, so that --resume asks for nothing else."""
     if args.resume:
         if given := [f"--{name.replace('_', '-')}" for name in (*OF_MODEL, *OF_TRAINING, "data_dir", "size", "stages", "out")
-                 if name != "seed" and getattr(args, name) is not None]:
+                 if getattr(args, name) is not None]:
             raise ValueError(f"--resume goes on with the settings that the run was begun with: leave out {', '.join(given)}")
         if not (args.resume / "run.json").is_file():
             raise FileNotFoundError(f"{args.resume} is no folder of a run: there is no run.json in it")
         return json.loads((args.resume / "run.json").read_text(encoding="utf-8"))
     stages = args.stages or []
-    if stages and (args.size or args.steps):
-        raise ValueError("--stages says sizes and steps: leave out --size and --steps")
+    if stages and (args.size or args.steps or args.seconds):
+        raise ValueError("--stages says sizes and steps: leave out --size, --steps and --seconds")
+    if args.steps and args.seconds:
+        raise ValueError("give --steps or --seconds, not both")
     folder = args.data not in data.LOADERS and Path(args.data).is_dir()
     return {"data": str(Path(args.data).resolve()) if folder else args.data, "data_dir": args.data_dir and str(args.data_dir.resolve()),
             "size": stages[-1][0] if stages else args.size, "stages": stages}
@@ -192,6 +198,8 @@ def _begun(args, dataset: data.Dataset, stages: list[tuple[int, int]], where: to
     def changed(config, names):
         return replace(config, **{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
+    if dataset.images.shape[2] != dataset.images.shape[3]:
+        raise ValueError(f"the images have {dataset.images.shape[2]} × {dataset.images.shape[3]} pixels: give --size, and the square in their middle is used")
     config, how = recipe(args.data, dataset.images, dataset.classes)
     if args.seconds is not None:
         how = replace(how, steps=None)
@@ -201,7 +209,7 @@ def _begun(args, dataset: data.Dataset, stages: list[tuple[int, int]], where: to
     least = 2 ** (len(config.unet.mults) - 1)
     if any(size % least for size, _ in stages):
         raise ValueError(f"stages have {', '.join(str(size) for size, _ in stages)} pixels; this U-Net needs multiples of {least}")
-    torch.manual_seed(args.seed)                                # of the first weights
+    torch.manual_seed(how.seed)                                 # of the first weights
     state = TrainState(DDPM(config).to(where), how)
     train(state, dataset.images, transform=data.normalise)      # complains now: no step is taken before one is asked for
     return state
@@ -211,7 +219,9 @@ def _evaluate(args) -> None:
     settings = {"data": args.data, "data_dir": args.data_dir, "size": args.size}
     rows = measured(DDPM.load(args.weights).to(device()), settings, args.per_class, args.scales, args.seed)
     if args.out:
-        _unused(args.out).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        path = _unused(args.out)
+        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        print(path)
 
 
 def _classifier(args) -> None:
@@ -239,7 +249,7 @@ def _classifier(args) -> None:
             card["test_accuracy_at"][t] = metrics.accuracy(partial(stored, t=times[0]), x_t, y_test)
     else:
         card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
-    path = _unused(args.out or Path("runs") / f"{args.data}-{'noisy-' if args.noisy else ''}classifier.safetensors")
+    path = _unused(args.out or Path("runs") / f"{Path(args.data).name}-{'noisy-' if args.noisy else ''}classifier.safetensors")
     evaluation.save_classifier(stored, path, half=True, **card)
     print(f"{path}: SHA-256 {evaluation.sha256(path)}\n{json.dumps(card)}")
 
@@ -250,7 +260,8 @@ def _sample(args) -> None:
     model = DDPM.load(args.weights).to(device())
     classes = model.config.num_classes
     y = args.y if args.y is not None else torch.arange(args.n) % classes if classes else None
-    images = model.sample(args.n, y, args.sampler, args.steps, args.eta, args.scale if y is not None else 1.0, args.seed)
+    steps = min(50, model.schedule.T) if args.steps is None else args.steps
+    images = model.sample(args.n, y, args.sampler, steps, args.eta, args.scale if y is not None else 1.0, args.seed)
     path = _unused(args.out)
     plots.grid(images, classes if classes and args.y is None else 10).savefig(path, dpi=150)
     print(path)
@@ -259,7 +270,7 @@ def _sample(args) -> None:
 def _doctor(args) -> None:
     where = device()
     print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}; torch {torch.__version__}")
-    print(f"device: {where}" + (f", {torch.cuda.get_device_name()}" if where.type == "cuda" else f", {torch.get_num_threads()} threads"))
+    print(f"device: {where}" + (f", {torch.cuda.get_device_name()}" if where.type == "cuda" else f", threads: {torch.get_num_threads()}"))
     images, y, _ = data.load("digits")
     config, how = RECIPES["digits"]
     state = TrainState(DDPM(config).to(where), replace(how, steps=3))

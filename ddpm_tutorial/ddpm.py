@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import official
-from .files import read, write
+from .files import read, stored, write
 from .forward import PREDICTIONS, Denoiser, alike, denoiser, functions, noisy, q_sample, target
 from .guidance import classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
@@ -39,7 +39,7 @@ def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor,
     out = net(x_t, times) if y is None else net(x_t, times, y)
     wanted = target(schedule, x_0, eps, t, predict)
     alike(out=out, target=wanted)
-    return (out.float() - wanted).square().flatten(1).mean(1)
+    return (out - wanted).square().flatten(1).mean(1)
 
 
 def drop_labels(y: Tensor, dropped: Tensor, null: int) -> Tensor:
@@ -133,7 +133,7 @@ class DDPM(nn.Module):
             eps = make()
         else:
             eps = classifier_free(make(y), make(torch.full_like(y, self.config.num_classes)), scale)
-        return clipped(eps, self.schedule) if self._clip(clip) else eps
+        return clipped(eps, self.schedule) if (self.config.clip if clip is None else clip) else eps
 
     def sample(self, n: int, y: int | Tensor | None = None, sampler: str = "ddpm", steps: int | None = None, eta: float = 0.0,
                scale: float = 1.0, seed: int = 0, clip: bool | None = None, variance: str = "small", first: int = 0, batch: int = 250) -> Tensor:
@@ -183,6 +183,8 @@ class DDPM(nn.Module):
     def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip, variance):
         if sampler == "ddpm" and eta:
             raise ValueError("eta belongs to sampler='ddim'; DDPM's own noise is eta = 1")
+        if sampler == "ddim" and variance != "small":
+            raise ValueError("variance belongs to sampler='ddpm'; DDIM's noise is eta")
         timesteps(self.schedule.T, steps)                       # complains before anything is drawn
         eta = number(eta, "eta", 0, 1)
         if variance not in ("small", "large"):
@@ -193,9 +195,6 @@ class DDPM(nn.Module):
         return sample(self.denoiser(y, scale, clip), self.schedule, x_T, step, steps, noise=noise if sampler == "ddpm" or eta else None)
 
     # Checks.
-
-    def _clip(self, clip):
-        return self.config.clip if clip is None else clip
 
     def _images(self, x_0):
         if not isinstance(x_0, Tensor) or x_0.shape[1:] != self.shape or not x_0.is_floating_point():
@@ -226,7 +225,7 @@ class DDPM(nn.Module):
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write weights and config to one safetensors file; half: in float16, half as large, each weight to three digits."""
-        tensors = {f"net.{k}": v.half() if half else v for k, v in self.net.state_dict().items()}
+        tensors = {f"net.{k}": v for k, v in stored(self.net.state_dict(), half).items()}
         if self.config.schedule == "custom":
             tensors["alpha_bar"] = self.schedule.alpha_bar
         header = {"config": asdict(self.config), "net": type(self.net).__name__}

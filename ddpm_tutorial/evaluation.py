@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import metrics
-from .files import read, write
+from .files import read, stored, write
 from .metrics import Classifier
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -100,9 +100,9 @@ def _compared(judge: Judge, seen: Tensor, as_many: Tensor) -> dict:
     def distance(features: Tensor) -> float:
         return metrics.frechet_distance(features, judge.features)
 
-    low, high = metrics.bootstrap(distance, seen)
+    value, (low, high) = distance(seen), metrics.bootstrap(distance, seen)
     precision, recall = metrics.precision_recall(judge.features, seen)
-    return {"frechet": distance(seen), "frechet_interval": (max(low, 0.0), high), "frechet_ratio": distance(seen) / distance(as_many),
+    return {"frechet": value, "frechet_interval": (max(low, 0.0), high), "frechet_ratio": value / distance(as_many),
             "precision": precision, "recall": recall}
 
 
@@ -128,10 +128,7 @@ def table(rows: dict[str, dict[str, float | tuple]]) -> str:
 
 def save_classifier(net: Classifier, path: str | Path, half: bool = False, **card: object) -> Path:
     """Write a classifier, and a card of what should be known of it (data=…, test_accuracy=…).   half: weights in float16, half the size."""
-    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in net.state_dict().items()}
-    if lost := [k for k, v in tensors.items() if not v.isfinite().all()]:
-        raise ValueError(f"the weights {', '.join(lost)} are not finite" + (", or too large for float16: use half=False" if half else ""))
-    return write(path, tensors, "classifier", {"config": net.config, "card": card})
+    return write(path, stored(net.state_dict(), half), "classifier", {"config": net.config, "card": card})
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, dict]:

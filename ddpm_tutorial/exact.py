@@ -33,11 +33,13 @@ class Mixture:
         self.var, self.axes = torch.linalg.eigh(cov.expand(K, D, D))            # (K, D) and (K, D, D): principal axes
         self.weights = torch.full((K,), 1 / K, dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         self.labels = torch.arange(K) if labels is None else torch.as_tensor(labels)
-        if self.var.min() < 0 or self.weights.shape != (K,) or self.labels.shape != (K,) or (self.weights <= 0).any():
-            raise ValueError("every component needs a covariance with eigenvalues ≥ 0, one positive weight and one label")
+        if self.var.min() < -1e-12 * self.var.max() or not torch.allclose(cov, cov.mT):
+            raise ValueError("every component needs a symmetric covariance with eigenvalues ≥ 0")
+        if self.weights.shape != (K,) or self.labels.shape != (K,) or (self.weights <= 0).any():
+            raise ValueError("every component needs one positive weight and one label")
         if not all(c.isfinite().all() for c in (self.means, cov, self.weights)):
             raise ValueError("means, cov and weights must be finite; one of them holds NaN or infinity")
-        self.weights = self.weights / self.weights.sum()
+        self.var, self.weights = self.var.clamp(min=0), self.weights / self.weights.sum()      # eigh may round a zero eigenvalue below zero
 
     def sample(self, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """n points (n, D) float32 and their labels (n,)."""

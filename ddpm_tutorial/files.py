@@ -9,6 +9,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
+def stored(tensors: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """Weights as a file is to have them; half: in float16, half the size.  Counters stay what they are; what is not finite is refused."""
+    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in tensors.items()}
+    if lost := [k for k, v in tensors.items() if not v.isfinite().all()]:
+        raise ValueError(f"the weights {', '.join(lost)} are not finite" + (", or too large for float16: use half=False" if half else ""))
+    return tensors
+
+
 def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict) -> Path:
     """Write tensors and a JSON header beside the place, flush, and move them in: a crash leaves the old file or the new one, never half of one."""
     path = Path(path)
@@ -31,7 +39,8 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     """What `write` wrote; a missing, cut or foreign file is refused with its name."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; `python -m ddpm_tutorial train` writes one, in the folder that it names")
+        raise FileNotFoundError(f"there is no file {path}; `python -m ddpm_tutorial {'classifier' if kind == 'classifier' else 'train'}` writes one, "
+                                "and says where")
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}

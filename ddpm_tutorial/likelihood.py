@@ -43,8 +43,8 @@ def terms(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, eps: Tensor, t: i
     x_t = q_sample(schedule, x_0, eps, t)
     guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)
     mean, _ = q_posterior(schedule, x_t, guess, t, t - 1)
-    s = max(t, 2) if variance == "small" and schedule.T > 1 else t
-    var = q_posterior(schedule, x_t, guess, s, s - 1)[1] if variance == "small" and schedule.T > 1 else like(schedule.beta[t], x_0)
+    small, s = variance == "small" and schedule.T > 1, max(t, 2)                # a chain of one step has no β̃ but 0
+    var = q_posterior(schedule, x_t, guess, s, s - 1)[1] if small else like(schedule.beta[t], x_0)
     if t > 1:
         each = _kl(*q_posterior(schedule, x_t, x_0, t, t - 1), mean, var)
     elif decoder == "gaussian":

@@ -1,4 +1,4 @@
-"""Numbers about samples, each with the number that real images get.
+"""Numbers about samples.  What real images get beside them is `evaluation`'s business.
 
 [1] Heusel et al. GANs Trained by a Two Time-Scale Update Rule. arXiv:1706.08500 (the Fréchet distance)
 [2] Dowson, Landau. The Fréchet Distance between Multivariate Normal Distributions. Journal of Multivariate Analysis 12, 1982
@@ -66,11 +66,10 @@ def _sines(t: Tensor) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-def train_classifier(x: Tensor, y: Tensor, epochs: int = 15, batch: int = 64, seed: int = 0, width: int = 32, jitter: float = 0.0,
+def train_classifier(x: Tensor, y: Tensor, epochs: int = 15, batch: int = 64, seed: int = 0, width: int = 32,
                      diffuse: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None) -> Classifier:
     """A Classifier fitted to images x (N, C, H, W) in [-1, 1], shifted by up to a pixel; give it the train split only.
 
-    jitter: std of Gaussian noise, one number per pixel and one per image, so that the features answer less to what nobody can see.
     diffuse: x_0 → (x_t, t), the forward process; the classifier is then a timed one, of noisy images.  For guidance it must give p(y | x_t)
     of the data as they are: no shifts, which nearly halved the agreement of guided digits, and no smoothed labels.
     """
@@ -89,8 +88,6 @@ def train_classifier(x: Tensor, y: Tensor, epochs: int = 15, batch: int = 64, se
             order = torch.randperm(len(x))
             for i in order[:len(x) // batch * batch].view(-1, batch):
                 seen = x[i] if diffuse else _shifted(x[i])
-                if jitter:
-                    seen = seen + jitter * (torch.randn_like(seen) + torch.randn_like(seen[:, :1, :1, :1]))
                 optimizer.zero_grad()
                 logits = net(*diffuse(seen)) if diffuse else net(seen)
                 F.cross_entropy(logits, y[i], label_smoothing=0.0 if diffuse else 0.05).backward()

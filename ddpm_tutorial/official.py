@@ -142,9 +142,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 def export(model: "DDPM", folder: str | Path) -> Path:
     """Write a model as a folder that diffusers opens:  DDPMPipeline.from_pretrained(folder), or UNet2DModel for one with labels."""
-    net = getattr(model, "net", model)
+    net = getattr(model, "net", None)
     if not isinstance(net, UNet):
-        raise ValueError(f"the model's network is a {type(net).__name__}; diffusers' layout has a place for a UNet only")
+        raise ValueError(f"model is a {type(model).__name__}, its network a {type(net).__name__}; diffusers' layout has a place for a DDPM with a UNet only")
     folder, config = Path(folder), model.config
     write(folder / "unet" / WEIGHTS, to_diffusers(net.state_dict()), "weights in diffusers' layout", {})
     for name, content in {

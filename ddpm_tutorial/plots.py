@@ -119,5 +119,3 @@ def _show(axis, image: Tensor) -> None:
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
-
-

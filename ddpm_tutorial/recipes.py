@@ -11,17 +11,17 @@ from .ddpm import DDPMConfig
 from .training import TrainConfig
 from .unet import UNetConfig
 
-_grey28 = DDPMConfig(image_size=28, channels=1, schedule="cosine", predict="v", num_classes=10,
-                     unet=UNetConfig(mults=(1, 2, 3), blocks=1, attention=(2,), num_classes=10))
+_grey28 = (DDPMConfig(image_size=28, channels=1, schedule="cosine", predict="v", num_classes=10,
+                      unet=UNetConfig(mults=(1, 2, 3), blocks=1, attention=(2,), num_classes=10)),
+           TrainConfig(steps=11_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal"))
 
 RECIPES = {
     # A minute on two CPU cores; benchmarks/recipes.md tells how it was found.
     "digits": (DDPMConfig(image_size=8, channels=1, schedule="cosine", predict="v", num_classes=10, unet=UNetConfig(blocks=1, num_classes=10)),
                TrainConfig(batch=128, lr=4e-3, warmup=50, ema=0.99, times="logit-normal")),
 
-    # An hour and a half on two CPU cores.
-    "mnist": (_grey28, TrainConfig(steps=11_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
-    "fashion-mnist": (_grey28, TrainConfig(steps=11_000, batch=64, lr=1.5e-3, warmup=200, times="logit-normal")),
+    "mnist": _grey28,                                           # two hours on one core of a CPU
+    "fashion-mnist": _grey28,
 
     # The paper's [1]: Adam, constant learning rate, no labels.  For a GPU.
     "cifar10": (DDPMConfig(image_size=32, channels=3, schedule="linear", predict="eps", unet=UNetConfig.cifar10()),
@@ -36,7 +36,7 @@ def recipe(name: str, images: Tensor, classes: tuple[str, ...]) -> tuple[DDPMCon
         config, how = RECIPES[name]
         return replace(config, image_size=size), how
     labels = len(classes) if len(classes) > 1 else None
-    mults = (1, 2, 2, 2)[:max(1, (size // 8).bit_length() + 1)]                 # down to 8×8 or 4×4
+    mults = (1, 2, 2, 2)[:(size // 8).bit_length() + 1]         # down to 4 … 8 pixels a side, for images up to 64
     unet = UNetConfig(channels=channels, base=64, mults=mults, attention=(len(mults) - 1,), num_classes=labels)
     config = DDPMConfig(image_size=size, channels=channels, schedule="cosine", predict="v", num_classes=labels, unet=unet)
     return config, TrainConfig(steps=20_000, batch=64, lr=1e-3, warmup=500)

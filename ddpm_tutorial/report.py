@@ -38,6 +38,9 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
     """Print and return what samples get, beside what real images get."""
     train_set, test_set = (data.load(settings["data"], split, settings["data_dir"], settings["size"]) for split in ("train", "test"))
     x, x_test = (data.normalise(d.images).to(model.device) for d in (train_set, test_set))
+    if x.shape[1:] != model.shape:
+        raise ValueError(f"the model makes images {model.shape}, and those of {settings['data']} are {tuple(x.shape[1:])}: name the data set that it was "
+                         "trained on with --data, and --size if they were resized")
     judge = evaluation.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
     K, steps = len(train_set.classes), min(50, model.schedule.T)
     y = torch.arange(K).repeat_interleave(per_class)
@@ -69,6 +72,8 @@ def _fast(model: DDPM) -> torch.autocast:
 
 def _judge_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:
     """The judge: the one that comes with the package, or else trained now."""
+    if not y.any():
+        raise ValueError(f"{settings['data']} has one class: a classifier learns nothing from that, and cannot judge; measuring takes two classes")
     path = PRETRAINED["digits"].parent / f"{settings['data']}-classifier.safetensors"
     if settings["data"] in data.LOADERS and path.is_file() and settings["size"] is None:
         net, card = evaluation.load_classifier(path)

@@ -1,4 +1,4 @@
-"""A training run in a folder: progress bar, log, checkpoints.  Whatever stops it, what was done is kept."""
+"""A training run in a folder: progress bar, log, checkpoints.  Ctrl-C and SIGTERM lose nothing; a crash loses what came after the last checkpoint."""
 
 import json
 import math

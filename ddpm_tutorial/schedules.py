@@ -63,13 +63,13 @@ class Schedule:
         return self.snr.log()
 
     def at(self, t: int | Tensor) -> Tensor:
-        """ᾱ_t in float64: () for an int, (B,) for a (B,) integer tensor.  0 ≤ t ≤ T, else ValueError."""
+        """ᾱ_t in float64: () for an int, (B,) for a (B,) integer tensor.  0 ≤ t ≤ T, else ValueError (on a CUDA tensor unchecked)."""
         if not isinstance(t, Tensor):
             return self.alpha_bar[integer(t, "t", 0, self.T)]
         if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool or t.ndim > 1:
             raise TypeError(f"t is a {t.dtype} tensor of shape {tuple(t.shape)}; it must hold integers, of shape () or (B,)")
         if t.is_cuda:                                           # unchecked: looking at the values would make the GPU wait
-            return self.alpha_bar.to(t.device, non_blocking=True)[t]
+            return self.alpha_bar.to(t.device, non_blocking=True)[t.long()]
         t = t.cpu()
         if t.numel() and not (0 <= t.min() and t.max() <= self.T):
             raise ValueError(f"t is {t.tolist()}; it must lie in 0 … T = {self.T}, where 0 is the data")
@@ -95,7 +95,7 @@ def like(c: Tensor, x: Tensor) -> Tensor:
 
 
 def from_betas(beta: Tensor) -> Schedule:
-    """[1] below eq. 4:  ᾱ_t = ∏_{s≤t} (1 - β_s), with ᾱ_0 = 1 in front.   beta (T,): β_1 … β_T, each in (0, 1)."""
+    """[1] above eq. 4:  ᾱ_t = ∏_{s≤t} (1 - β_s), with ᾱ_0 = 1 in front.   beta (T,): β_1 … β_T, each in (0, 1)."""
     if isinstance(beta, str) or not hasattr(beta, "__len__"):
         raise TypeError(f"beta is {beta!r}; it must be a list β_1 … β_T of numbers")
     beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")

@@ -41,8 +41,8 @@ class TrainConfig:
     weight_decay: float = 0.01                                  # AdamW's
     clip_grad: float = 1.0                                      # largest norm of the gradient
     ema: float = 0.999                                          # decay of the averaged weights that we sample from
-    times: str = "uniform"                                      # how t is drawn: uniform, as in DDPM, or logit-normal [1], more in the middle
-    flip: bool = False                                          # mirror every other image, drawn anew each time
+    times: str = "uniform"                                      # how t is drawn, evenly over a batch: uniform, or logit-normal [1], more in the middle
+    flip: bool = False                                          # mirror each image with probability 1/2
     precision: str | None = None                                # float32, bfloat16 or float16, of the network's layers; None: what suits the device
     compile: bool = False                                       # torch.compile the network: a minute of waiting first; for GPUs
     seed: int = 0
@@ -239,14 +239,14 @@ class Draw(NamedTuple):
 def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> Draw:
     """The random part of a step: a function of (seed, step)."""
     position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
-    index = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
+    rows = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
     generator = torch.Generator().manual_seed(_seed(config.seed, 1, step))
     u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
     if config.times == "logit-normal":
         u = (1.2 * torch.special.ndtri(u)).sigmoid()            # sigmoid of N(0, 1.2²)
     t = (u * T).long().clamp(0, T - 1) + 1
     eps = torch.randn(config.batch, *shape, generator=generator)
-    return Draw(index, t, eps, *torch.rand(2, config.batch, generator=generator))
+    return Draw(rows, t, eps, *torch.rand(2, config.batch, generator=generator))
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

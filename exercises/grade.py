@@ -32,54 +32,69 @@ class Grade(NamedTuple):
     remark: str                                                 # about the file as a whole
 
 
+def name_of(cell): return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.get("id", "")
 def is_check(cell): return cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade", False)
 def is_answer(cell): return cell.metadata.get("nbgrader", {}).get("solution", False)
 
 
-def hand_ins(folder: Path, names: list[str]) -> dict[str, dict[str, Path]]:
-    """{student: {exercise: file}}; of several files the notebook is taken, and of several notebooks the newest."""
+def hand_ins(folder: Path, names: list[str]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+    """{student: {exercise: file}}, and the files of no exercise; of several files the notebook is taken, and of several notebooks the newest.
+
+    Where one exercise only is asked for, a notebook may have any name but that of another exercise.
+    """
     found: dict[str, dict[str, Path]] = {}
+    strange = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if any(part.startswith((".", "__")) for part in parts):
             continue
         if path.is_dir():
             found.setdefault(parts[0], {})
-        for name in names if path.is_file() else ():
-            if name in path.name or (len(names) == 1 and path.suffix == ".ipynb"):
-                student = parts[0] if len(parts) > 1 else path.stem.replace(name, "").strip(" _-") or path.stem
-                mine = found.setdefault(student, {})
-                mine[name] = max(path, mine.get(name, path), key=lambda p: (p.suffix == ".ipynb", name in p.name, p.stat().st_mtime))
-    return found
+            continue
+        name = next((n for n in NAMES if n in path.name), names[0] if len(names) == 1 and path.suffix == ".ipynb" else None)
+        if name is None:
+            strange.append(path)
+            continue
+        student = parts[0] if len(parts) > 1 else path.stem.replace(name, "").strip(" _-") or path.stem
+        mine = found.setdefault(student, {})
+        if name in names:
+            mine[name] = max(path, mine.get(name, path), key=lambda p: (p.suffix == ".ipynb", name in p.name, p.stat().st_mtime))
+    return found, strange
 
 
 def mended(ours: nbformat.NotebookNode, theirs: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The teacher's notebook with the student's answers in it, and the student's own cells where they stood.  What was done to other cells is undone.
 
     A cell is known by nbgrader's name for it, or by its id, which is the same, where an editor has removed nbgrader's metadata.
-    Pictures are left out; and so are shell lines: what a student installs does not belong into the grader.
+    Pictures are left out; and so are shell lines: what a student installs does not belong in the grader.
     """
-    def name(cell): return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.get("id", "")
     def safe(code): return re.sub(r"(?m)^([ \t]*)(!(?!=)|%pip|%conda).*$", r"\1pass", code)
 
-    known = {name(c): c for c in ours.cells}
-    last = {name(c): i for i, c in enumerate(theirs.cells)}     # a cell that was copied or split: the last part has the name
+    known = {name_of(c): c for c in ours.cells}
+    last = {name_of(c): i for i, c in enumerate(theirs.cells)}  # a cell that was copied or split: the last part has the name
     answers, own, place = {}, {}, None
     for i, cell in enumerate(theirs.cells):
-        here = known.get(name(cell))
-        if here is not None and is_answer(here) and last[name(cell)] == i:
-            answers[name(cell)] = cell.source if here.cell_type == "markdown" else safe(cell.source)
+        here = known.get(name_of(cell))
+        final = here is not None and last[name_of(cell)] == i
+        if final and is_answer(here):
+            answers[name_of(cell)] = cell.source if here.cell_type == "markdown" else safe(cell.source)
         elif cell.cell_type == "code" and (here is None or is_answer(here)):
             own.setdefault(place, []).append(nbformat.v4.new_code_cell(safe(cell.source)))
-        place = name(cell) if here is not None else place
+        place = name_of(cell) if final else place               # earlier parts stand before it, in their order
     cells = own.get(None, [])
     for cell in ours.cells:
         if is_answer(cell):
-            cell.source = answers.get(name(cell), "raise NotImplementedError()")
+            cell.source = answers.get(name_of(cell), "raise NotImplementedError()")
         if "picture" not in cell.metadata.get("tags", []):
             cells.append(cell)
-        cells += own.get(name(cell), [])
+        cells += own.get(name_of(cell), [])
     return nbformat.NotebookNode({**ours, "cells": cells})
+
+
+def class_of(theirs: nbformat.NotebookNode) -> int | None:
+    """The class whose exercise this is, by the first line of its parameters cell."""
+    lines = [re.match(r"CLASS_SEED = (\d+)\b", c.source) for c in theirs.cells if name_of(c) == "parameters"]
+    return next((int(line[1]) for line in lines if line), None)
 
 
 def complaint(cell: nbformat.NotebookNode) -> str:
@@ -98,7 +113,8 @@ def grade(api, root: Path, student: str, name: str, path: Path | None, seed: int
     if path is None:
         return nothing._replace(remark="nothing was handed in")
     try:
-        answered = mended(ours, nbformat.read(path, as_version=4))
+        theirs = nbformat.read(path, as_version=4)
+        answered, their_class = mended(ours, theirs), class_of(theirs)
     except Exception as error:                                  # not JSON, cut off, not a notebook, no right to read it, …
         return nothing._replace(remark=f"{path.name} is not a notebook that can be read ({type(error).__name__})")
 
@@ -116,11 +132,13 @@ def grade(api, root: Path, student: str, name: str, path: Path | None, seed: int
         scores = {g.name: g.score for n in book.find_submission(name, somebody).notebooks for g in n.grades}
     run = nbformat.read(root / "autograded" / place, as_version=4)
     lost = [f"{c.id} ({c.metadata.nbgrader.points}): {complaint(c)}" for c in run.cells if is_check(c) and scores[c.id] < c.metadata.nbgrader.points]
-    broken = [f"{c.id}: {complaint(c)}" for c in run.cells if is_answer(c) and c.cell_type == "code" and complaint(c)]
+    remarks = [f"{c.id}: {complaint(c)}" for c in run.cells if is_answer(c) and c.cell_type == "code" and complaint(c)]
+    if their_class not in (None, seed):
+        remarks.insert(0, f"this is the exercise of class {their_class}, graded as class {seed}")
     if feedback and api.generate_feedback(name, somebody)["success"]:
         (feedback / student).mkdir(parents=True, exist_ok=True)
         shutil.copyfile((root / "feedback" / place).with_suffix(".html"), feedback / student / f"{name}.html")
-    return nothing._replace(points=round(sum(scores.values())), lost=" | ".join(lost), remark=" | ".join(broken))
+    return nothing._replace(points=round(sum(scores.values())), lost=" | ".join(lost), remark=" | ".join(remarks))
 
 
 def main() -> None:
@@ -132,7 +150,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="that a cell may run (default 60)")
     parser.add_argument("--feedback", type=Path, help="write each student's graded notebook there as HTML (it shows the hidden tests)")
     arguments = parser.parse_args()
-    found = hand_ins(arguments.folder, [arguments.exercise] if arguments.exercise else NAMES)
+    found, strange = hand_ins(arguments.folder, [arguments.exercise] if arguments.exercise else NAMES)
     names = [arguments.exercise] if arguments.exercise else [n for n in NAMES if any(n in files for files in found.values())]
     if not found or not names:
         parser.error(f"there is no student's folder and no notebook of an exercise in {arguments.folder}")
@@ -144,6 +162,8 @@ def main() -> None:
             for number, (student, files) in enumerate(found.items()):
                 table.writerow(row := grade(api, root, student, name, files.get(name), arguments.seed, number, arguments.feedback))
                 print(f"{student:24} {name:32} {row.points:4} of {row.max_points}   {row.remark or row.lost or 'all right'}"[:200], flush=True)
+    if strange:
+        print("not recognised:", ", ".join(str(path.relative_to(arguments.folder)) for path in strange))
 
 
 if __name__ == "__main__":

@@ -310,6 +310,7 @@ BAD = {
     ],
     "classifier": [
         ("a name for the denoiser", lambda: classifier("unet", same, S), TypeError, "denoiser is 'unet'.*function"),
+        ("a mean for log_prob", lambda: classifier(same, lambda x, t: x.mean(), S)(X, 1), ValueError, r"log_prob answers with shape \(\).*\(B,\)"),
         ("no log_prob", lambda: classifier(same, None, S), TypeError, "log_prob is None.*function"),
         ("a name for the schedule", lambda: classifier(same, same, "cosine"), TypeError, "schedule is 'cosine'"),
         ("a word for the scale", lambda: classifier(same, same, S, "2"), TypeError, "scale is '2'.*number"),
@@ -318,6 +319,7 @@ BAD = {
     "clipped": [
         ("a name for the denoiser", lambda: clipped("unet", S), TypeError, "denoiser is 'unet'.*function"),
         ("a name for the schedule", lambda: clipped(same, "cosine"), TypeError, "schedule is 'cosine'"),
+        ("bounds with nothing between them", lambda: clipped(same, S, 1, 1), ValueError, "low is 1 and high 1.*low < high"),
         ("bounds the wrong way round", lambda: clipped(same, S, 1, -1), ValueError, "low is 1 and high -1.*low < high"),
         ("a word for a bound", lambda: clipped(same, S, "low"), TypeError, "low is 'low'.*number"),
         ("low = NaN", lambda: clipped(same, S, math.nan), ValueError, "low is nan.*finite"),
@@ -326,6 +328,7 @@ BAD = {
 
     # Exact denoisers.
     "Mixture": [
+        ("cov that is not symmetric", lambda: Mixture([[0.0, 1.0]], [[[1.0, 0.9], [0.0, 1.0]]]), ValueError, "symmetric covariance"),
         ("means (K,)", lambda: Mixture([0.0, 1.0], 0.1), ValueError, r"means.*\(2,\).*\(K, D\)"),
         ("no means", lambda: Mixture(torch.zeros(0, 2), 0.1), ValueError, r"means.*\(0, 2\).*\(K, D\)"),
         ("NaN in the means", lambda: Mixture([[math.nan]], 1.0), ValueError, "means.*NaN"),
@@ -638,7 +641,7 @@ BAD = {
     "official.read": [("a folder that is not there", lambda: official.read("nothing"), FileNotFoundError, "nothing.*unet/config.json")],
     "official.export": [
         ("a network of one's own", lambda: official.export(DDPM(PLAIN(), MLP()), "nothing"), ValueError, "MLP.*UNet only"),
-        ("a name", lambda: official.export("digits", "nothing"), ValueError, "network is a str.*UNet only"),
+        ("a name", lambda: official.export("digits", "nothing"), ValueError, "model is a str.*UNet only"),
     ],
 }
 
@@ -690,7 +693,7 @@ def test_an_unknown_schedule_is_answered_with_the_known_ones():
     """By name, as in DDPMConfig and on the command line."""
     for name in ("cosinus", None, ["cosine"]):
         with pytest.raises(ValueError, match=r"unknown schedule.*linear.*cosine.*sigmoid.*quadratic"):
-            by_name(name)
+            by_name(name, 10)
 
 
 # Files.

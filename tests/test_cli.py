@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -187,6 +188,43 @@ def test_a_folder_of_images_is_trained_and_measured(tmp_path, no_pictures, quick
     assert json.loads((tmp_path / "run" / "figures.json").read_text())["scale 2"]["n"] == 6
 
 
+def folder_of_images(folder, counts, size=(8, 8)):
+    for name, n in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8)).save(folder / name / f"{i:02}.png")
+
+
+def test_small_classes_are_measured_with_as_many_as_they_have(tmp_path, no_pictures, quick_measurement, capsys):
+    """Nobody asked for fifty samples a class: where the smallest has fewer images, fewer are drawn."""
+    folder_of_images(tmp_path / "photos", {"cats": 20, "dogs": 30})
+    few = torch.bincount(data.load(str(tmp_path / "photos")).y).min().item()
+    cli.main(["train", "--data", str(tmp_path / "photos"), "--steps", "1", "--batch", "4", "--timesteps", "3", "--out", str(tmp_path / "run")])
+    assert few < 50 and json.loads((tmp_path / "run" / "figures.json").read_text())["scale 1"]["n"] == 2 * few
+
+
+def test_one_class_is_trained_and_not_judged(tmp_path, no_pictures, capsys):
+    """A classifier of one class learns nothing, so its features would be the random ones it began with."""
+    folder_of_images(tmp_path / "photos", {"cats": 12})
+    cli.main(["train", "--data", str(tmp_path / "photos"), "--steps", "1", "--batch", "4", "--timesteps", "3", "--out", str(tmp_path / "run")])
+    assert "not measured: there is one class" in capsys.readouterr().out
+    assert "scale 1" not in json.loads((tmp_path / "run" / "figures.json").read_text())
+    with pytest.raises(SystemExit, match="one class"):
+        cli.main(["evaluate", str(tmp_path / "run" / "model.safetensors"), "--data", str(tmp_path / "photos"), "--per-class", "2"])
+
+
+def test_images_that_are_not_square_ask_for_a_size(tmp_path, no_pictures):
+    folder_of_images(tmp_path / "photos", {"cats": 4, "dogs": 4}, size=(8, 12))
+    with pytest.raises(SystemExit, match=r"8 × 12.*--size"):
+        cli.main(["train", "--data", str(tmp_path / "photos"), "--steps", "1", "--out", str(tmp_path / "run")])
+
+
+def test_a_short_chain_is_sampled_in_all_its_steps(weights, tmp_path):
+    """Fifty steps are the default, and T = 20 has no fifty."""
+    cli.main(["sample", str(weights), "--n", "2", "--out", str(tmp_path / "two.png")])
+    assert (tmp_path / "two.png").is_file()
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(tmp_path, no_pictures):
     """Both of the last two damaged: one line, and the folder stays as it is."""
     for at in (2, 3):
@@ -269,7 +307,11 @@ def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
     (["sample", "{weights}", "--n", "2", "--steps", "2", "--eta", "3"], "eta is 3"),
     (["train", "--resume", "{tmp}/nowhere"], "nowhere"),
     (["train", "--resume", "{tmp}", "--lr", "0.1", "--steps", "9"], "leave out --steps, --lr"),
-    (["train", "--stages", "4:3,8:4", "--steps", "3", "--out", "{tmp}/run"], "leave out --size and --steps"),
+    (["train", "--stages", "4:3,8:4", "--steps", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
+    (["train", "--stages", "4:3,8:4", "--seconds", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
+    (["train", "--steps", "5", "--seconds", "3", "--out", "{tmp}/run"], "--steps or --seconds, not both"),
+    (["train", "--resume", "{tmp}", "--seed", "3"], "leave out --seed"),
+    (["evaluate", "mnist"], r"makes images \(1, 28, 28\).*digits.*--data"),
     (["train", "--data", "mnits"], "mnits.*digits"),
     (["train", "--schedule", "cosinus", "--out", "{tmp}/run"], "cosinus.*cosine"),
     (["train", "--predict", "noise", "--out", "{tmp}/run"], "noise.*eps"),

@@ -302,6 +302,25 @@ def test_interpolation_takes_labels(model):
 
 # Weights.
 
+def test_half_precision_leaves_counters_alone_and_refuses_what_it_cannot_hold(tmp_path):
+    """BatchNorm counts its batches in an integer, and 100,001 in float16 is infinity."""
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(1)
+
+        def forward(self, x, t):
+            return self.norm(x)
+
+    model = DDPM(DDPMConfig(image_size=8, channels=1, timesteps=10), Net())
+    model.net.norm.num_batches_tracked += 100_001
+    path = model.save(tmp_path / "weights.safetensors", half=True)
+    assert DDPM.load(path, Net()).net.norm.num_batches_tracked == 100_001
+    torch.nn.init.constant_(model.net.norm.weight, 1e6)
+    with pytest.raises(ValueError, match=r"norm\.weight.*float16"):
+        model.save(path, half=True)
+
+
 def test_saved_weights_draw_the_same_images(model, tmp_path):
     """save, load, sample: bit for bit."""
     loaded = DDPM.load(model.save(tmp_path / "deep" / "model.safetensors"))

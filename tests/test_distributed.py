@@ -281,7 +281,7 @@ def test_torchrun_trains_measures_and_leaves_one_folder(tmp_path):
     assert torchrun.returncode == 0, err[-3000:]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert {"model.safetensors", "checkpoint.safetensors", "run.json", "figures.json", "samples.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
-    assert out.count("results go to") == out.count("trained to step 6") == err.count("training:   0%") == 1
+    assert out.count("results go to") == out.count("trained steps 1 to 6") == err.count("training:   0%") == 1
     assert resume(tmp_path / "run" / "checkpoint.safetensors").step == 6
 
 

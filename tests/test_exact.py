@@ -27,6 +27,13 @@ def density(x):
     return sum(normal), normal[0] + normal[2]
 
 
+def test_a_flat_covariance_is_allowed():
+    """Points on a line in space: two eigenvalues are zero, and rounding must not make them negative."""
+    flat = torch.outer(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0]))
+    x_0, _ = Mixture(torch.zeros(1, 3), flat[None]).sample(100)
+    torch.testing.assert_close(x_0, x_0[:, :1] * torch.tensor([1.0, 2.0, 3.0]), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("y", [None, 0])
 def test_the_denoiser_is_the_mean_noise_given_x_t(t, y):

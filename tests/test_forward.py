@@ -119,11 +119,12 @@ def test_eps_x0_and_v_are_three_names_for_one_thing(schedule):
 @pytest.mark.parametrize("predict", ["eps", "x0", "v"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_perfect_network_is_read_as_the_noise_whatever_it_predicts(schedule, predict):
-    """to_eps undoes target, for ints and for times (B,): a denoiser always returns ε."""
+    """to_eps undoes target, for ints and for times (B,): a denoiser always returns ε.  Unless told otherwise, what comes out of a network is ε."""
     x_0, eps = randn(6, 3), randn(6, 3, seed=1)
     for t in (1, 17, schedule.T, torch.tensor([1, 2, 3, 17, 29, schedule.T])):
         x_t = q_sample(schedule, x_0, eps, t)
         torch.testing.assert_close(to_eps(schedule, x_t, target(schedule, x_0, eps, t, predict), t, predict), eps, atol=1e-11, rtol=0)
+        assert torch.equal(to_eps(schedule, x_t, eps, t), eps)
 
 
 # A network as a denoiser.

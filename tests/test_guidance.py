@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ddpm_tutorial import Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, denoiser, linear, sample, x0_from_eps
+from ddpm_tutorial.guidance import DOUBLE_UP_TO
 
 SCHEDULE = cosine(100)
 MIXTURE = Mixture(
@@ -71,6 +72,39 @@ def test_one_network_asked_for_two_labels_answers_as_if_asked_twice(t, predict):
     assert sum(asked) == 6
 
 
+def affine(x_t, times, y=None):
+    """A network whose answer depends on everything that it is told."""
+    return (times / 100 + (0.5 if y is None else y)).view(-1, 1) * x_t
+
+
+@pytest.mark.parametrize("n, asked", [(1, [2]), (DOUBLE_UP_TO, [2 * DOUBLE_UP_TO]), (DOUBLE_UP_TO + 1, [DOUBLE_UP_TO + 1] * 2)])
+def test_few_images_go_in_one_doubled_batch_and_many_in_two(n, asked):
+    """Whichever is faster on a CPU; the answer is the same."""
+    seen = []
+
+    def net(x_t, times, y):
+        seen.append(len(x_t))
+        return affine(x_t, times, y)
+
+    x, y = randn(n, 2), torch.arange(n) % 5
+    cond, uncond = denoiser(net, SCHEDULE, y), denoiser(net, SCHEDULE, torch.full((n,), 5))
+    out = classifier_free(cond, uncond, 2.5)(x, 7)
+    assert seen == asked
+    torch.testing.assert_close(out, uncond(x, 7) + 2.5 * (cond(x, 7) - uncond(x, 7)), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("other", [
+    {"net": lambda x_t, times, y=None: 2 * affine(x_t, times, y)}, {"schedule": linear(100)}, {"predict": "v"}, {"y": None}, None], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_not_one_network_asked_twice_is_not_doubled(other, turned):
+    """Another network, chain or prediction, no label, or no network at all: each is asked for itself, with its own x_t and t."""
+    one = {"net": affine, "schedule": SCHEDULE, "y": torch.tensor([0, 1, 2]), "predict": "eps"}
+    pair = [denoiser(**one), MIXTURE.denoiser(SCHEDULE) if other is None else denoiser(**one | other)]
+    (cond, uncond), x, t = reversed(pair) if turned else pair, randn(3, 2), torch.tensor([1, 7, 100])
+    expected = uncond(x, t) + 2.5 * (cond(x, t) - uncond(x, t))
+    torch.testing.assert_close(classifier_free(cond, uncond, 2.5)(x, t), expected, atol=1e-10, rtol=1e-10)
+
+
 # Classifier guidance.
 
 @pytest.mark.parametrize("t", [1, 2, 17, 50, 100])
@@ -85,8 +119,9 @@ def test_classifier_guidance_at_scale_1_is_bayes_rule(t, y):
 def test_classifier_guidance_takes_its_gradient_at_x_t():
     """[1] Algorithm 2: ε̂ = ε - √(1-ᾱ_t)·scale·∇ log p, with log p = -‖x - c‖²/2 by hand (guided-diffusion #51: gradient elsewhere)."""
     x, c, a = randn(6, 2), torch.tensor([1.0, -2.0], dtype=torch.float64), SCHEDULE.alpha_bar[30].item()
-    guided = classifier(lambda x, t: 0.1 * x, lambda x, t: -(x - c).square().sum(1) / 2, SCHEDULE, 3.0)
-    torch.testing.assert_close(guided(x, 30), 0.1 * x + 3 * math.sqrt(1 - a) * (x - c), atol=1e-13, rtol=1e-13)
+    parts = (lambda x, t: 0.1 * x, lambda x, t: -(x - c).square().sum(1) / 2, SCHEDULE)
+    for scale, guided in ((3, classifier(*parts, 3.0)), (1, classifier(*parts))):
+        torch.testing.assert_close(guided(x, 30), 0.1 * x + scale * math.sqrt(1 - a) * (x - c), atol=1e-13, rtol=1e-13)
 
 
 def test_each_image_of_a_batch_is_guided_by_its_own_time():

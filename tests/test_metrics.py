@@ -281,7 +281,7 @@ def test_agreement_with_shuffled_labels_is_chance(judge, digits):
     assert metrics.accuracy(judge, data.normalise(test.images), shuffled) == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / 540))
 
 
-@pytest.mark.parametrize("how", [{}, {"jitter": 0.1}, {"diffuse": diffuse}])
+@pytest.mark.parametrize("how", [{}, {"diffuse": diffuse}])
 def test_the_judge_leaves_the_callers_random_numbers_alone(digits, how):
     """Measuring in the middle of a notebook must not change what comes after; and the same seed is the same judge."""
     train, _ = digits
@@ -297,21 +297,6 @@ def test_few_images_are_one_batch(digits):
     x, y = data.normalise(train.images[:20]), train.y[:20] % 2
     net = metrics.train_classifier(x, y, epochs=15, width=8)
     assert net.config == {"channels": 1, "num_classes": 2, "width": 8, "timed": False} and metrics.accuracy(net, x, y) >= 0.8
-
-
-def test_jitter_is_noise_per_pixel_and_per_image():
-    """Both of the given std, on top of the images; none unless asked for."""
-    seen = []
-
-    def look(x):
-        seen.append(x)
-        return x, torch.ones(len(x), dtype=torch.long)
-
-    for jitter in (0.0, 0.1):
-        seen.clear()
-        metrics.train_classifier(torch.zeros(512, 1, 8, 8), torch.arange(512) % 2, epochs=2, width=2, jitter=jitter, diffuse=look)
-        x = torch.cat(seen).flatten(1)
-        assert x.std(1).mean().item() == pytest.approx(jitter, rel=0.05) and x.mean(1).std().item() == pytest.approx(jitter, rel=0.1)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])

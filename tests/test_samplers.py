@@ -356,3 +356,14 @@ def test_slerp_between_equal_points_stands_still():
     """θ = 0 would be 0/0: the arc is a straight line there."""
     a = randn(5)
     torch.testing.assert_close(slerp(a, a, torch.linspace(0, 1, 4)), a.expand(4, 5))
+
+
+def test_slerp_survives_a_cosine_that_rounding_puts_above_one():
+    """a·b/(‖a‖‖b‖) of parallel vectors is 1 + 1e-7 now and then, in float32, and acos of that is NaN."""
+    above = below = 0
+    for seed in range(50):
+        a = torch.randn(5, generator=torch.Generator().manual_seed(seed))
+        cosine = torch.dot(a, 3 * a) / (a.norm() * (3 * a).norm())
+        above, below = above + (cosine > 1).item(), below + (-cosine < -1).item()
+        assert slerp(a, 3 * a, torch.linspace(0, 1, 4)).isfinite().all() and slerp(a, -3 * a, torch.linspace(0, 1, 4)).isfinite().all()
+    assert above and below, "no pair of these is rounded beyond ±1: the test tests nothing"

@@ -31,7 +31,7 @@ def test_a_schedule_is_one_decreasing_sequence_from_exactly_1(make, T):
 @pytest.mark.parametrize("T", LENGTHS)
 @pytest.mark.parametrize("make", ALL)
 def test_alpha_bar_is_the_cumulative_product_of_the_betas(make, T):
-    """[1] below eq. 4: ᾱ_t = ∏(1-β_s), also after β was capped; β finite and in (0, 1) (MONAI GenerativeModels #489: NaN)."""
+    """[1] above eq. 4: ᾱ_t = ∏(1-β_s), also after β was capped; β finite and in (0, 1) (MONAI GenerativeModels #489: NaN)."""
     schedule = make(T)
     beta = schedule.beta.numpy()
     assert beta.shape == (T + 1,) and beta[0] == 0
@@ -73,7 +73,7 @@ def test_quadratic_is_linear_in_the_root_of_beta():
 
 @pytest.mark.parametrize("T", [10, 50, 1000])
 def test_cosine_is_the_papers_curve_but_for_the_capped_last_step(T):
-    """[2] eq. 17: ᾱ_t = f(t)/f(0), f(t) = cos²((t/T+s)/(1+s)·π/2).  Guards lucidrains #19, jannerm/diffuser #68, lilianweng #9."""
+    """[2] eq. 17: ᾱ_t = f(t)/f(0), f(t) = cos²((t/T+s)/(1+s)·π/2).  Guards lilianweng #9, which forgot the square."""
     def f(t):
         return math.cos((t / T + 0.008) / 1.008 * math.pi / 2) ** 2
 

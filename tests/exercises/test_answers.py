@@ -16,12 +16,15 @@ from runner import ANSWERS, NAMES, SOURCE, Cell, answers, blank, execute, exerci
 
 RIGHT = [(name, where, i) for name in NAMES for where, codes in answers(name)["RIGHT"].items() for i in range(len(codes))]
 WRONG = [(name, i) for name in NAMES for i in range(len(answers(name)["WRONG"]))]
+CLASSES = [(name, seed) for name in NAMES for seed in (1, 2)]
+CLASSES += [("01_noise_schedules", 13), ("06_classifier_free_guidance", 6)]     # seeds at which a public answer was right, by chance
 
 
 def test_every_exercise_has_its_catalogue():
     assert NAMES == sorted(path.name for path in SOURCE.glob("[0-9]*")) == sorted(path.stem for path in ANSWERS.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_gets_every_point_and_is_silent(name):
     names = {"__name__": "__main__"}
@@ -81,11 +84,10 @@ def test_the_catalogue_is_large_enough(name):
     assert noticed == {c.name for c in cells if c.kind == "check"}, "every check has a wrong answer that it notices"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name, seed", CLASSES)
 def test_another_class_gets_another_exercise(name, seed):
     theirs, book = exercise(name, seed), answers(name)
-    assert theirs.failed and set(theirs.failed) <= set(theirs.points), "with another seed the public solution must lose something"
+    assert len(theirs.failed) >= 2 and set(theirs.failed) <= set(theirs.points), "with another seed the public solution must lose two steps, and only checks"
     assert theirs.grade(book["SEEDED"]) == {}
     assert exercise(name).grade(book["SEEDED"]) == {}
 

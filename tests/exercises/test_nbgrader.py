@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from runner import NAMES, RELEASE, ROOT, SOURCE, answers, exercise
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
 
 FIRST, SECOND = NAMES[0], [name for name in NAMES if (RELEASE / name).is_dir()][-1]
@@ -72,12 +73,17 @@ def submissions(folder: Path) -> None:
     for cell in bare.cells:
         cell.metadata = {}
     hand_in("metadata stripped", bare)
-    own = with_answers(FIRST, {one: "from_elsewhere = helper\n" + next(c.source for c in code if c.id == one)})
+    own = with_answers(FIRST, {one: "from_elsewhere = helper + more\n" + next(c.source for c in code if c.id == one)})
     at = [c.id for c in own.cells].index(one)
-    part = deepcopy(own.cells[at])                              # the first part of a cell that was split: the same metadata, a new id
-    part.id, part.source = "part", "helper = 1"
-    own.cells[at:at] = [part, nbformat.v4.new_code_cell("!pip install nothing\nraise NotImplementedError()")]
+    parts = [deepcopy(own.cells[at]) for _ in range(2)]         # the first two parts of a cell that was split: the same metadata, a new id
+    for part, source in zip(parts, ("helper = 1", "more = helper + 1")):
+        part.id, part.source = f"part-{source[0]}", source
+    own.cells[at:at] = [*parts, nbformat.v4.new_code_cell("!pip install nothing\nraise NotImplementedError()")]
     hand_in("own cells", own)
+    other = with_answers(FIRST, {})
+    parameters = next(c for c in other.cells if c.id == "parameters")
+    parameters.source = parameters.source.replace("CLASS_SEED = 0", "CLASS_SEED = 42")
+    hand_in("another class", other)
     cheat = with_answers(FIRST, {one: "pass"})
     for cell in cheat.cells:
         if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code":
@@ -106,7 +112,8 @@ CASES = {  # who: (the checks that are lost, what the teacher reads)
     **{f"wrong {where}": (tuple(lost), says) for where, (_, lost, says) in SIX.items()},
     "syntax error": ((f"check_{CODE[0]}",), "SyntaxError"), "endless loop": ((f"check_{CODE[1]}",), "endless loop"),
     "renamed": ((f"check_{CODE[2]}",), "is not defined"), "kernel dies": (tuple(POINTS), "the kernel died"), "prints to stderr": ((), ""),
-    "only the answers are left": ((), ""), "metadata stripped": ((), ""), "own cells": ((), ""), "checks rewritten": ((f"check_{CODE[0]}",), "is not defined"),
+    "only the answers are left": ((), ""), "metadata stripped": ((), ""), "own cells": ((), ""),
+    "another class": ((), "the exercise of class 42, graded as class 0"), "checks rewritten": ((f"check_{CODE[0]}",), "is not defined"),
     "not a notebook": (tuple(POINTS), "is not a notebook"), "cut off": (tuple(POINTS), "is not a notebook"), "no cells": (tuple(POINTS), ""),
     "missing": (tuple(POINTS), "nothing was handed in"),
 }
@@ -127,6 +134,27 @@ def test_a_submission_gets_its_points_and_a_sentence(graded, student):
     if not any(word in row["remark"] for word in ("not a notebook", "nothing was", "kernel died")):
         page = (folder / "feedback" / student / f"{FIRST}.html").read_text(encoding="utf-8")
         assert f"Score: {float(row['points'])} / {float(FULL)}" in page
+
+
+def test_every_file_is_somebodys_or_is_named(tmp_path, monkeypatch):
+    """In one flat folder, and in a folder per student; for one exercise, and for all."""
+    monkeypatch.syspath_prepend(ROOT / "exercises")
+    from grade import hand_ins
+    flat, folders = tmp_path / "flat", tmp_path / "folders"
+    for path in (flat / f"alice_{FIRST}.ipynb", flat / f"alice_{SECOND}.ipynb", flat / f"bob_{SECOND}.ipynb", flat / "carol_homework.ipynb",
+                 folders / "alice" / f"{SECOND}.ipynb", folders / "bob" / "homework.ipynb", folders / "bob" / "notes.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+
+    def seen(folder, *names):
+        found, strange = hand_ins(folder, list(names))
+        return {student: {name: path.name for name, path in files.items()} for student, files in found.items()}, [path.name for path in strange]
+
+    assert seen(flat, FIRST) == ({"alice": {FIRST: f"alice_{FIRST}.ipynb"}, "bob": {}, "carol_homework": {FIRST: "carol_homework.ipynb"}}, [])
+    assert seen(flat, FIRST, SECOND) == (
+        {"alice": {FIRST: f"alice_{FIRST}.ipynb", SECOND: f"alice_{SECOND}.ipynb"}, "bob": {SECOND: f"bob_{SECOND}.ipynb"}}, ["carol_homework.ipynb"])
+    assert seen(folders, FIRST) == ({"alice": {}, "bob": {FIRST: "homework.ipynb"}}, ["notes.txt"])
+    assert seen(folders, FIRST, SECOND) == ({"alice": {SECOND: f"{SECOND}.ipynb"}, "bob": {}}, ["homework.ipynb", "notes.txt"])
 
 
 def test_the_nbgrader_command_alone_gives_the_same_points(tmp_path):

@@ -197,7 +197,7 @@ def cosine_curve(T, s=0.008):
     t = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((t / (T + 1) + s) / (1 + s) * math.pi / 2) ** 2
     return f / f[0]
-""", {"check_cosine"}, "you divide t by T+1"),                                                  # lucidrains #19, jannerm/diffuser #68
+""", {"check_cosine"}, "you divide t by T+1"),
     ("not divided by f(0)", "cosine", """
 def cosine_curve(T, s=0.008):
     return torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
@@ -260,7 +260,11 @@ def snr_db(alpha_bar):
     ("the ratio of amplitudes", "snr", """
 def snr_db(alpha_bar):
     return 10 * torch.log10(alpha_bar.sqrt() / (1 - alpha_bar).sqrt())
-""", {"check_snr"}, "leave the roots away"),
+""", {"check_snr"}, "leave the roots out"),
+    ("bels", "snr", """
+def snr_db(alpha_bar):
+    return torch.log10(alpha_bar / (1 - alpha_bar))
+""", {"check_snr"}, "those are bels"),
     ("the natural logarithm", "snr", """
 def snr_db(alpha_bar):
     return torch.log(alpha_bar / (1 - alpha_bar))

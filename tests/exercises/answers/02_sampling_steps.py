@@ -16,10 +16,13 @@ def even_times(T, S):
 """,
         """
 def even_times(T, S):
-    return timesteps(T, S)
+    return [T - i * T // S for i in range(S + 1)]
 """,
     ],
-    "stride": ["wrong_steps = 1000 % S_ODD", "wrong_steps = 10.0"],
+    "stride": ["wrong_steps = 1000 % S_ODD", "wrong_steps = 10.0", """
+times = torch.tensor(timesteps(1000, S_ODD))
+wrong_steps = (times[:-1] - times[1:] != 1000 // S_ODD).sum()
+"""],
     "ddim": [
         """
 def ddim(x_t, eps, a_t, a_s):
@@ -111,6 +114,10 @@ def even_times(T, S):
 def even_times(T, S):
     return [T - i * (T // S) for i in range(S)] + [0]
 """, {"check_times"}, "as even as whole numbers"),
+    ("not rounded", "times", """
+def even_times(T, S):
+    return [i * T / S for i in range(S, -1, -1)]
+""", {"check_times"}, "whole numbers only"),
     ("right for S = 4 only", "times", """
 def even_times(T, S):
     return [round(T * i / 4) for i in range(4, -1, -1)]
@@ -119,6 +126,10 @@ def even_times(T, S):
     # Step 2.
     ("none", "stride", "wrong_steps = 0", {"check_stride"}, "not all gaps"),
     ("those that agree", "stride", "wrong_steps = 20", {"check_stride"}, "agree: count the others"),
+    ("the list of them", "stride", "wrong_steps = [t for t, s in pairwise(timesteps(1000, S_ODD)) if s != t - 1000 // S_ODD]",
+     {"check_stride"}, "give how many there are"),
+    ("along the stride's own times", "stride", "wrong_steps = sum(t not in timesteps(1000, S_ODD) for t in range(1000, 0, -(1000 // S_ODD)))",
+     {"check_stride"}, "count those that are not"),
     ("one too many", "stride", "wrong_steps = 11", {"check_stride"}, "count those that are not"),
 
     # Step 3.
@@ -140,6 +151,15 @@ def ddim(x_t, eps, a_t, a_s):
 def ddim(x_t, eps, a_t, a_s):
     return math.sqrt(a_s) * (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
 """, {"check_ddim"}, "the noise is not put back"),                                              # jsboige/CoursIA PR #16158: η = 0 lost its ε term
+    ("no roots", "ddim", """
+def ddim(x_t, eps, a_t, a_s):
+    return a_s * (x_t - (1 - a_t) * eps) / a_t + (1 - a_s) * eps
+""", {"check_ddim"}, "the roots are missing"),
+    ("a forgotten return", "ddim", """
+def ddim(x_t, eps, a_t, a_s):
+    x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    x_s = math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s) * eps
+""", {"check_ddim"}, "is a `return` missing"),
 
     # Step 4.
     ("the old noise stays beside the new", "ddim_eta", """
@@ -152,7 +172,7 @@ def ddim_eta(x_t, eps, z, a_t, a_s, eta):
 def ddim_eta(x_t, eps, z, a_t, a_s, eta):
     x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
     sigma2 = eta ** 2 * (1 - a_t)
-    return math.sqrt(a_s) * x_0 + math.sqrt(max(1 - a_s - sigma2, 0)) * eps + math.sqrt(sigma2) * z
+    return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s - sigma2) * eps + math.sqrt(sigma2) * z
 """, {"check_ddim_eta"}, "has been in a course"),                                               # jsboige/CoursIA PR #16158
     ("σ² for σ", "ddim_eta", """
 def ddim_eta(x_t, eps, z, a_t, a_s, eta):
@@ -170,8 +190,26 @@ def ddim_eta(x_t, eps, z, a_t, a_s, eta):
 def ddim_eta(x_t, eps, z, a_t, a_s, eta):
     x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
     sigma2 = eta ** 2 * (1 - a_t / a_s)
-    return math.sqrt(a_s) * x_0 + math.sqrt(max(1 - a_s - sigma2, 0)) * eps + math.sqrt(sigma2) * z
+    return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s - sigma2) * eps + math.sqrt(sigma2) * z
 """, {"check_ddim_eta"}, "and not β"),
+    ("σ under the root", "ddim_eta", """
+def ddim_eta(x_t, eps, z, a_t, a_s, eta):
+    x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    sigma = eta * math.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
+    return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s - sigma) * eps + sigma * z
+""", {"check_ddim_eta"}, "you subtract σ: it is σ²"),
+    ("σ subtracted outside the root", "ddim_eta", """
+def ddim_eta(x_t, eps, z, a_t, a_s, eta):
+    x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    sigma = eta * math.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
+    return math.sqrt(a_s) * x_0 + (math.sqrt(1 - a_s) - sigma) * eps + sigma * z
+""", {"check_ddim_eta"}, "is not √(1-ᾱ_s) - σ"),
+    ("a complex root", "ddim_eta", """
+def ddim_eta(x_t, eps, z, a_t, a_s, eta):
+    x_0 = (x_t - (1 - a_t) ** 0.5 * eps) / a_t ** 0.5
+    sigma2 = eta ** 2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+    return a_s ** 0.5 * x_0 + (a_t - a_s - sigma2) ** 0.5 * eps + sigma2 ** 0.5 * z
+""", {"check_ddim_eta"}, "the root of a negative number"),
 
     # Step 5.
     ("noise in the last step", "ddpm_large", """
@@ -196,7 +234,12 @@ def ddpm_large(x_t, eps, z, a_t, a_s):
     alpha = a_t / a_s
     mean = (x_t - (1 - alpha) / math.sqrt(1 - a_t) * eps) / math.sqrt(alpha)
     return mean + math.sqrt((1 - a_s) / (1 - a_t) * (1 - alpha)) * z
-""", {"check_ddpm_large"}, "here it shall be β"),
+""", {"check_ddpm_large"}, "here it must be β"),
+    ("ᾱ_t for α", "ddpm_large", """
+def ddpm_large(x_t, eps, z, a_t, a_s):
+    mean = (x_t - (1 - a_t) / math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    return mean if a_s == 1 else mean + math.sqrt(1 - a_t) * z
+""", {"check_ddpm_large"}, "all of the noise up to t"),
     ("not divided by √α", "ddpm_large", """
 def ddpm_large(x_t, eps, z, a_t, a_s):
     alpha = a_t / a_s
@@ -241,6 +284,7 @@ def walk(denoiser, x, times, step):
 
     # Step 7.
     ("the variance", "shrinks", "std = 0.733", {"check_shrinks"}, "that is the variance"),
+    ("two digits", "shrinks", "std = 0.86", {"check_shrinks"}, "to three digits"),
     ("perfect", "shrinks", "std = 1.0", {"check_shrinks"}, "below 1"),
     ("the linear schedule", "shrinks", """
 std = final(sample(lambda x, t: (1 - linear(1000).alpha_bar[t]).sqrt() * x, linear(1000), torch.ones(1, 1, dtype=torch.float64), steps=S_FEW)).item()

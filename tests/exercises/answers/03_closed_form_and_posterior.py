@@ -52,7 +52,15 @@ def eps_from_v(x_t, v, alpha_bar):
     return math.sin(angle) * x_t + math.cos(angle) * v
 """,
     ],
-    "jump": ["weight = (linear(1000).alpha_bar[T] / linear(1000).alpha_bar[S]).sqrt()", "weight = 0.3872"],
+    "jump": [
+        "weight = (linear(1000).alpha_bar[T_ASKED] / linear(1000).alpha_bar[S_ASKED]).sqrt()",
+        "weight = 0.3872",
+        """
+T = 1000                                                        # the letters of the notebooks: T and S are the student's to take
+S, schedule = 250, linear(T)
+weight = float((schedule.alpha_bar[500] / schedule.alpha_bar[S]).sqrt())
+""",
+    ],
     "posterior_on": [
         """
 def posterior_on(grid, x_t, x_0, a_s, a_t):
@@ -89,7 +97,7 @@ def posterior(x_t, x_0, a_s, a_t):
 """,
     ],
     "unsure": ["beta_tilde = 0.43905", """
-a_s, a_t = linear(1000).alpha_bar[S].item(), linear(1000).alpha_bar[T].item()
+a_s, a_t = linear(1000).alpha_bar[S_ASKED].item(), linear(1000).alpha_bar[T_ASKED].item()
 beta_tilde = (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
 """],
     "perfect_guess": [
@@ -140,6 +148,11 @@ def noisy(x_0, eps, alpha_bar):
     a = alpha_bar.view(-1, 1, 1, 1)
     return a * x_0 + (1 - a) * eps
 """, {"check_noisy"}, "you multiply x_0 by ᾱ"),
+    ("the root of ᾱ only", "noisy", """
+def noisy(x_0, eps, alpha_bar):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return a.sqrt() * x_0 + (1 - a) * eps
+""", {"check_noisy"}, "you multiply ε by 1-ᾱ"),
     ("1-√ᾱ for √(1-ᾱ)", "noisy", """
 def noisy(x_0, eps, alpha_bar):
     a = alpha_bar.view(-1, 1, 1, 1).sqrt()
@@ -156,11 +169,19 @@ def noisy(x_0, eps, alpha_bar):
 """, {"check_noisy"}, None),
 
     # Step 3.
+    ("the noise taken away whole", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return (x_t - eps) / math.sqrt(alpha_bar)
+""", {"check_x0_from"}, "the noise is taken away whole"),
+    ("the noise added", "x0_from", """
+def x0_from(x_t, eps, alpha_bar):
+    return (x_t + math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)
+""", {"check_x0_from"}, "you *added* the noise"),
     ("still shrunk", "x0_from", """
 def x0_from(x_t, eps, alpha_bar):
     return x_t - math.sqrt(1 - alpha_bar) * eps
 """, {"check_x0_from"}, "the image is still shrunk"),
-    ("divided by ᾱ", "x0_from", """
+    ("x_0 divided by ᾱ", "x0_from", """
 def x0_from(x_t, eps, alpha_bar):
     return (x_t - math.sqrt(1 - alpha_bar) * eps) / alpha_bar
 """, {"check_x0_from"}, "you divided by ᾱ"),
@@ -186,6 +207,11 @@ def eps_from_v(x_t, v, alpha_bar):
 def eps_from_v(x_t, v, alpha_bar):
     return math.sqrt(alpha_bar) * v - math.sqrt(1 - alpha_bar) * x_t
 """, {"check_eps_from_v"}, "a sign is wrong"),
+    ("divided by ᾱ", "eps_from_v", """
+def eps_from_v(x_t, v, alpha_bar):
+    x_0 = math.sqrt(alpha_bar) * x_t - math.sqrt(1 - alpha_bar) * v
+    return (v + math.sqrt(1 - alpha_bar) * x_0) / alpha_bar
+""", {"check_eps_from_v"}, "divide by √ᾱ, not by ᾱ"),
 
     # Step 5.
     ("α for its root", "jump", "weight = 0.150", {"check_jump"}, "that is α"),
@@ -224,6 +250,19 @@ def posterior_on(grid, x_t, x_0, a_s, a_t):
     p = log.exp()
     return p / (p.sum() * (grid[1] - grid[0]))
 """, {"check_posterior_on"}, "the second bell stands around"),
+    ("variances for standard deviations", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha, Normal = a_t / a_s, torch.distributions.Normal
+    there = Normal(math.sqrt(alpha) * grid, 1 - alpha).log_prob(torch.tensor(x_t))
+    p = (there + Normal(math.sqrt(a_s) * x_0, 1 - a_s).log_prob(grid)).exp()
+    return p / (p.sum() * (grid[1] - grid[0]))
+""", {"check_posterior_on"}, "you gave Normal the variances"),
+    ("x_0 is not used", "posterior_on", """
+def posterior_on(grid, x_t, x_0, a_s, a_t):
+    alpha = a_t / a_s
+    p = torch.distributions.Normal(math.sqrt(alpha) * grid, math.sqrt(1 - alpha)).log_prob(torch.tensor(x_t)).exp()
+    return p / (p.sum() * (grid[1] - grid[0]))
+""", {"check_posterior_on"}, "that is the first factor alone"),
     ("the spacing of the example", "posterior_on", """
 def posterior_on(grid, x_t, x_0, a_s, a_t):
     alpha = a_t / a_s
@@ -268,9 +307,9 @@ def posterior(x_t, x_0, a_s, a_t):
     # Step 8.
     ("β for β̃", "unsure", "beta_tilde = 0.850", {"check_unsure"}, "that is β, the noise"),
     ("the root", "unsure", "beta_tilde = 0.663", {"check_unsure"}, "that is the standard deviation"),
-    ("of a single step", "unsure", "beta_tilde = linear(1000).beta[T]", {"check_unsure"}, "of the single step"),
+    ("of a single step", "unsure", "beta_tilde = linear(1000).beta[T_ASKED]", {"check_unsure"}, "of the single step"),
     ("the fraction upside down", "unsure", """
-a_s, a_t = linear(1000).alpha_bar[S].item(), linear(1000).alpha_bar[T].item()
+a_s, a_t = linear(1000).alpha_bar[S_ASKED].item(), linear(1000).alpha_bar[T_ASKED].item()
 beta_tilde = (1 - a_t) / (1 - a_s) * (1 - a_t / a_s)
 """, {"check_unsure"}, "upside down"),
 
@@ -287,6 +326,19 @@ def perfect_guess(x_t, points, alpha_bar):
 def perfect_guess(x_t, points, alpha_bar):
     return torch.softmax(-torch.cdist(x_t, points).square() / (2 * (1 - alpha_bar)), dim=1) @ points
 """, {"check_perfect_guess"}, "the points have been shrunk"),
+    ("the standard deviation for the variance", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return torch.softmax(-torch.cdist(x_t, math.sqrt(alpha_bar) * points).square() / (2 * math.sqrt(1 - alpha_bar)), dim=1) @ points
+""", {"check_perfect_guess"}, "not by twice the standard deviation"),
+    ("no 2", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    return torch.softmax(-torch.cdist(x_t, math.sqrt(alpha_bar) * points).square() / (1 - alpha_bar), dim=1) @ points
+""", {"check_perfect_guess"}, "the 2 in 2(1-ᾱ) is missing"),
+    ("the shrunk points averaged", "perfect_guess", """
+def perfect_guess(x_t, points, alpha_bar):
+    points = math.sqrt(alpha_bar) * points
+    return torch.softmax(-torch.cdist(x_t, points).square() / (2 * (1 - alpha_bar)), dim=1) @ points
+""", {"check_perfect_guess"}, "you averaged the shrunk points"),
     ("the sign", "perfect_guess", """
 def perfect_guess(x_t, points, alpha_bar):
     return torch.softmax(torch.cdist(x_t, math.sqrt(alpha_bar) * points).square() / (2 * (1 - alpha_bar)), dim=1) @ points
@@ -303,9 +355,9 @@ def perfect_guess(x_t, points, alpha_bar):
 ]
 
 SEEDED = {
-    "jump": "weight = math.sqrt(linear(1000).alpha_bar[T] / linear(1000).alpha_bar[S])",
+    "jump": "weight = math.sqrt(linear(1000).alpha_bar[T_ASKED] / linear(1000).alpha_bar[S_ASKED])",
     "unsure": """
-a_s, a_t = linear(1000).alpha_bar[[S, T]].tolist()
+a_s, a_t = linear(1000).alpha_bar[[S_ASKED, T_ASKED]].tolist()
 beta_tilde = (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
 """,
 }

@@ -200,6 +200,14 @@ def attention(q, k, v):
 def attention(q, k, v):
     return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=1) @ v
 """, {"check_attention"}, "runs over the questions"),
+    ("questions and keys exchanged", "attention", """
+def attention(q, k, v):
+    return torch.softmax(k @ q.mT / math.sqrt(q.shape[-1]), dim=-1) @ v
+""", {"check_attention"}, "questions and keys are exchanged"),
+    ("over the batch", "attention", """
+def attention(q, k, v):
+    return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=0) @ v
+""", {"check_attention"}, "runs over the batch"),
     ("without softmax", "attention", """
 def attention(q, k, v):
     return q @ k.mT / math.sqrt(q.shape[-1]) @ v
@@ -220,7 +228,7 @@ def residual(x, emb, p):
 def residual(x, emb, p):
     h = p.conv1(F.silu(p.norm1(x))) + emb[:, :, None, None]
     return p.conv2(F.silu(p.norm2(h)))
-""", {"check_residual"}, "what makes the block residual"),
+""", {"check_residual"}, "p.shortcut is not called"),
     ("convolution first", "residual", """
 def residual(x, emb, p):
     h = F.silu(p.norm1(p.conv1(x))) + emb[:, :, None, None]
@@ -239,7 +247,22 @@ def residual(x, emb, p):
 def residual(x, emb, p):
     h = p.conv1(F.silu(p.norm1(x))) + emb[:, :, None, None]
     return x + p.conv2(F.silu(p.norm2(h)))
-""", {"check_residual"}, "through p.shortcut"),
+""", {"check_residual"}, "p.shortcut is not called"),
+    ("the shortcut only where the width changes", "residual", """
+def residual(x, emb, p):
+    h = p.conv1(F.silu(p.norm1(x))) + emb[:, :, None, None]
+    h = p.conv2(F.silu(p.norm2(h)))
+    return (x if x.shape[1] == h.shape[1] else p.shortcut(x)) + h
+""", {"check_residual"}, "p.shortcut is not called"),
+    ("ReLU", "residual", """
+def residual(x, emb, p):
+    h = p.conv1(F.relu(p.norm1(x))) + emb[:, :, None, None]
+    return p.shortcut(x) + p.conv2(F.relu(p.norm2(h)))
+""", {"check_residual"}, "that is ReLU"),
+    ("the time at the very end", "residual", """
+def residual(x, emb, p):
+    return p.shortcut(x) + p.conv2(F.silu(p.norm2(p.conv1(F.silu(p.norm1(x)))))) + emb[:, :, None, None]
+""", {"check_residual"}, "at the very end"),
 
     # Step 5.
     ("padded all around", "resample", """
@@ -274,8 +297,10 @@ def repeated(h):
     # Steps 6 and 7.
     ("no biases", "parameters_of_conv", "parameters = 18432", {"check_parameters"}, "the biases are missing"),
     ("biases of what comes in", "parameters_of_conv", "parameters = 18464", {"check_parameters"}, "an *outgoing* channel"),
+    ("one incoming channel", "parameters_of_conv", "parameters = 640", {"check_parameters"}, "times the incoming width"),
     ("only the blocks", "stack", "on_the_stack, blocks_up = 6, 2", {"check_stack"}, "the blocks alone"),
     ("without the down-samplings", "stack", "on_the_stack, blocks_up = 7, 3", {"check_stack"}, "the down-samplings are remembered"),
+    ("a down-sampling after every level", "stack", "on_the_stack, blocks_up = 10, 3", {"check_stack"}, "below the last level"),
     ("as many up as down", "stack", "on_the_stack, blocks_up = 9, 2", {"check_stack"}, "would be left over"),
 
     # Step 8.

@@ -74,7 +74,7 @@ def average(mean, weight, n, decay):
     ],
     "floor": ["lowest = cosine(1000).alpha_bar[T_ASKED]", "lowest = 0.6475"],
     "first": ["first_eps, first_x0, first_v = 1.0, 1.0, 1.0"],
-    "memory": ["forgotten = int(math.log(0.01) / math.log(DECAY)) + 1", "forgotten = 4602.9"],
+    "memory": ["forgotten = int(math.log(0.01) / math.log(DECAY)) + 1", "forgotten = 4603.0"],
 }
 
 WRONG = [
@@ -89,16 +89,28 @@ def times_from(u, T):
 """, {"check_times"}, "T itself is never drawn"),                                               # huggingface unit2/02: randint(0, 999)
     ("rounded", "times", """
 def times_from(u, T):
-    return 1 + (u * T).round().long().clamp(max=T)
+    return 1 + (u * T).round().long()
+""", {"check_times"}, "round is not fair"),
+    ("rounded, and kept in range", "times", """
+def times_from(u, T):
+    return (u * T).round().long().clamp(1, T)
+""", {"check_times"}, "round is not fair"),
+    ("one too far", "times", """
+def times_from(u, T):
+    return 1 + (u * (T + 1)).long()
 """, {"check_times"}, "beyond T"),
     ("rounded between 1 and T", "times", """
 def times_from(u, T):
     return (1 + u * (T - 1)).round().long()
-""", {"check_times"}, "the quarter of u decides"),
+""", {"check_times"}, "round is not fair"),
     ("one time for the batch", "times", """
 def times_from(u, T):
     return 1 + (u[0] * T).long()
 """, {"check_times"}, "one time for each image"),
+    ("32 bits", "times", """
+def times_from(u, T):
+    return (u * T).int() + 1
+""", {"check_times"}, "whole numbers, int64"),
     ("a fraction", "times", """
 def times_from(u, T):
     return 1 + torch.floor(u * T)
@@ -119,6 +131,21 @@ def asked_for(x_0, eps, alpha_bar, predict):
 def asked_for(x_0, eps, alpha_bar, predict):
     return {"eps": eps, "x0": x_0, "v": alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0}[predict]
 """, {"check_target"}, "lined up with the width"),
+    ("another name, and no answer", "target", """
+def asked_for(x_0, eps, alpha_bar, predict):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    if predict == "eps":
+        return eps
+    if predict == "x_0":
+        return x_0
+    if predict == "v":
+        return a.sqrt() * eps - (1 - a).sqrt() * x_0
+""", {"check_target"}, "spelt otherwise"),
+    ("the weights exchanged", "target", """
+def asked_for(x_0, eps, alpha_bar, predict):
+    a = alpha_bar.view(-1, 1, 1, 1)
+    return {"eps": eps, "x0": x_0, "v": (1 - a).sqrt() * eps - a.sqrt() * x_0}[predict]
+""", {"check_target"}, "in v the noise has the weight"),
 
     # Step 3.
     ("one number for the batch", "loss", """
@@ -146,6 +173,11 @@ def simple_loss(net, schedule, x_0, eps, t):
 def simple_loss(net, schedule, x_0, eps, t):
     return (x_0 - net(q_sample(schedule, x_0, eps, t), t)).square().flatten(1).mean(1)
 """, {"check_loss"}, "and not the data"),
+    ("the noisy image for the noise", "loss", """
+def simple_loss(net, schedule, x_0, eps, t):
+    x_t = q_sample(schedule, x_0, eps, t)
+    return (x_t - net(x_t, t)).square().flatten(1).mean(1)
+""", {"check_loss"}, "not the noisy image"),
     ("images only", "loss", """
 def simple_loss(net, schedule, x_0, eps, t):
     return (eps - net(q_sample(schedule, x_0, eps, t), t)).square().mean(dim=(1, 2, 3))
@@ -209,11 +241,16 @@ def average(mean, weight, n, decay):
     ("zero", "floor", "lowest = 0", {"check_floor"}, "0 would mean"),
     ("what can be predicted", "floor", "lowest = 0.352", {"check_floor"}, "*can* be predicted"),
     ("its root", "floor", "lowest = 0.805", {"check_floor"}, "a mean square"),
+    ("without the part of x_0", "floor", "lowest = 0.419", {"check_floor"}, "that is ᾱ²"),
     ("the other schedule", "floor", "lowest = linear(1000).alpha_bar[T_ASKED]", {"check_floor"}, "of the linear schedule"),
+    ("what the network answers", "first", "first_eps, first_x0, first_v = 0, 0, 0", {"check_first"}, "0 is what the network answers"),
     ("v cancels", "first", "first_eps, first_x0, first_v = 1, 1, 0", {"check_first"}, "do not cancel"),
     ("v is a sum", "first", "first_eps, first_x0, first_v = 1, 1, 2", {"check_first"}, "squares sum to 1"),
     ("1/(1-d)", "memory", "forgotten = 1000", {"check_memory"}, "37 %"),
     ("the half-life", "memory", "forgotten = 693", {"check_memory"}, "the half-life"),
+    ("a fraction of a step", "memory", "forgotten = 4602.86", {"check_memory"}, "steps are whole numbers"),
+    ("the last one above", "memory", "forgotten = math.floor(math.log(0.01) / math.log(DECAY))", {"check_memory"}, "after 4602 steps the share is still"),
+    ("not the first", "memory", "forgotten = 4604", {"check_memory"}, "already after 4603 steps"),
     ("a sign", "memory", "forgotten = -4603", {"check_memory"}, "both logarithms are negative"),
 ]
 

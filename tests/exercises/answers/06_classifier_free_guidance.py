@@ -89,7 +89,7 @@ def guided(eps_cond, eps_uncond, scale):
     ("the two exchanged", "guided", """
 def guided(eps_cond, eps_uncond, scale):
     return torch.lerp(eps_cond, eps_uncond, scale)
-""", {"check_guided"}, "at scale 0 yours is the conditional"),
+""", {"check_guided"}, "the two answers are exchanged"),
     ("a wrong sign", "guided", """
 def guided(eps_cond, eps_uncond, scale):
     return eps_uncond - scale * (eps_cond - eps_uncond)
@@ -132,6 +132,10 @@ def doubled(x_t, y, num_classes):
 def doubled(x_t, y, num_classes):
     return torch.cat([x_t, x_t]), torch.cat([y, y])
 """, {"check_doubled"}, "both halves have the label"),                                           # DiffGui #5
+    ("the null half first", "doubled", """
+def doubled(x_t, y, num_classes):
+    return torch.cat([x_t, x_t]), torch.cat([torch.full_like(y, num_classes), y])
+""", {"check_doubled"}, "the labelled half comes first"),
     ("interleaved", "doubled", """
 def doubled(x_t, y, num_classes):
     return x_t.repeat_interleave(2, 0), torch.cat([y, torch.full_like(y, num_classes)])
@@ -167,7 +171,17 @@ def guided_denoiser(net, y, num_classes, scale):
         a, b = net(torch.cat([x_t, x_t]), torch.full((2 * len(x_t),), t), torch.cat([y, nothing])).chunk(2)
         return a - scale * (a - b)
     return eps
-""", {"check_denoiser"}, "it must be -7.5"),
+""", {"check_denoiser"}, "the halves are exchanged"),
+    ("a wrong sign in the line", "denoiser", """
+def guided_denoiser(net, y, num_classes, scale):
+    def eps(x_t, t):
+        nothing = torch.full_like(y, num_classes)
+        if scale in (0, 1):
+            return net(x_t, torch.full((len(x_t),), t), y if scale == 1 else nothing)
+        a, b = net(torch.cat([x_t, x_t]), torch.full((2 * len(x_t),), t), torch.cat([y, nothing])).chunk(2)
+        return b - scale * (a - b)
+    return eps
+""", {"check_denoiser"}, "the sign of the difference"),
     ("the time is forgotten", "denoiser", """
 def guided_denoiser(net, y, num_classes, scale):
     def eps(x_t, t):
@@ -205,6 +219,10 @@ def implied_gradient(eps_cond, eps_uncond, alpha_bar):
 def implied_gradient(eps_cond, eps_uncond, alpha_bar):
     return (eps_uncond - eps_cond) * math.sqrt(1 - alpha_bar)
 """, {"check_implied"}, "multiplied instead"),
+    ("no root", "implied", """
+def implied_gradient(eps_cond, eps_uncond, alpha_bar):
+    return (eps_uncond - eps_cond) / (1 - alpha_bar)
+""", {"check_implied"}, "it is the root"),
     ("√ᾱ", "implied", """
 def implied_gradient(eps_cond, eps_uncond, alpha_bar):
     return (eps_uncond - eps_cond) / math.sqrt(alpha_bar)
@@ -224,6 +242,11 @@ def clip_noise(x_t, eps, alpha_bar):
 def clip_noise(x_t, eps, alpha_bar):
     return eps.clamp(-1, 1)
 """, {"check_clip"}, "nothing has changed"),
+    ("the roots exchanged", "clip", """
+def clip_noise(x_t, eps, alpha_bar):
+    x_0 = ((x_t - math.sqrt(alpha_bar) * eps) / math.sqrt(1 - alpha_bar)).clamp(-1, 1)
+    return (x_t - math.sqrt(1 - alpha_bar) * x_0) / math.sqrt(alpha_bar)
+""", {"check_clip"}, "√ᾱ and √(1-ᾱ) are mixed up"),
     ("one side only", "clip", """
 def clip_noise(x_t, eps, alpha_bar):
     x_0 = ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(max=1)

@@ -312,6 +312,11 @@ def ddpm_mended(x_t, eps, z, a_t, a_s):
     mean = (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
     return mean + math.sqrt(1 - alpha) * z
 """, {"check_ddpm"}, "noise in the last step"),                                                  # labml; TeaPearce #10
+    ("DDIM, with the old noise", "ddpm", """
+def ddpm_mended(x_t, eps, z, a_t, a_s):
+    x_0 = ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1)
+    return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s) * eps + math.sqrt(1 - a_t / a_s) * z * (a_s < 1)
+""", {"check_ddpm"}, "that is a step of DDIM"),
     ("variance for root", "ddpm", """
 def ddpm_mended(x_t, eps, z, a_t, a_s):
     alpha = a_t / a_s
