@@ -91,6 +91,7 @@ def of_a_time(call, noisy=False):
         ("a fraction of T for t", lambda: call(0.5), TypeError, "t is 0.5.*integer"), ("a word for t", lambda: call("3"), TypeError, "t is '3'.*integer"),
         ("t = True", lambda: call(True), TypeError, "t is True.*integer"), ("no t", lambda: call(None), TypeError, "t is None.*integer"),
         ("float times", lambda: call(T4.float()), TypeError, "t is a torch.float32.*integers"),
+        ("a mask for t", lambda: call(T4 > 0), TypeError, "t is a torch.bool.*integers"),
         ("t (B, 1)", lambda: call(T4[:, None]), TypeError, r"t is .*\(4, 1\).*\(B,\)"),
         ("three times for four", lambda: call(T4[:3]), ValueError, "3 times.*4"),
     ]
@@ -322,7 +323,8 @@ BAD = {
         ("bounds with nothing between them", lambda: clipped(same, S, 1, 1), ValueError, "low is 1 and high 1.*low < high"),
         ("bounds the wrong way round", lambda: clipped(same, S, 1, -1), ValueError, "low is 1 and high -1.*low < high"),
         ("a word for a bound", lambda: clipped(same, S, "low"), TypeError, "low is 'low'.*number"),
-        ("low = NaN", lambda: clipped(same, S, math.nan), ValueError, "low is nan.*finite"),
+        ("low = NaN", lambda: clipped(same, S, math.nan), ValueError, "^low is nan.*finite"),
+        ("high = NaN", lambda: clipped(same, S, 0, math.nan), ValueError, "^high is nan.*finite"),
         ("at t = 0", lambda: clipped(same, S)(X, 0), ValueError, "t is 0.*1 ≤ t"),
     ],
 

@@ -94,7 +94,8 @@ def test_few_images_go_in_one_doubled_batch_and_many_in_two(n, asked):
 
 
 @pytest.mark.parametrize("other", [
-    {"net": lambda x_t, times, y=None: 2 * affine(x_t, times, y)}, {"schedule": linear(100)}, {"predict": "v"}, {"y": None}, None], ids=str)
+    {"net": lambda x_t, times, y=None: 2 * affine(x_t, times, y)}, {"schedule": linear(100)}, {"predict": "v"}, {"y": None}, None],
+    ids=["another network", "another chain", "another prediction", "no label", "no network"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_is_not_one_network_asked_twice_is_not_doubled(other, turned):
     """Another network, chain or prediction, no label, or no network at all: each is asked for itself, with its own x_t and t."""

@@ -136,6 +136,7 @@ def test_coefficients_are_shaped_to_multiply_the_batch(shape):
         assert coefficient(3, x).shape == (1, *ones)
         assert coefficient(torch.tensor(3), x).shape == (1, *ones)
         assert coefficient(torch.tensor([1, 2, 3, 4]), x).shape == (4, *ones)
+        assert coefficient(torch.tensor([3]), x).shape == (1, *ones)            # one time for all of them, as a tensor
     assert [schedule.at(t) for t in (0, 3, 10)] == schedule.alpha_bar[[0, 3, 10]].tolist()
     assert schedule.at(np.int64(3)) == schedule.alpha_bar[3]
 
