@@ -39,6 +39,7 @@ def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor,
     out = net(x_t, times) if y is None else net(x_t, times, y)
     wanted = target(schedule, x_0, eps, t, predict)
     alike(out=out, target=wanted)
+    wanted = wanted.to(torch.promote_types(wanted.dtype, torch.float32))        # squares are summed in float32 at least, and float64 stays what it is
     return (out - wanted).square().flatten(1).mean(1)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_tutorial import DDPM, DDPMConfig, Schedule, UNetConfig, cosine, ddim_step, drop_labels, final, loss, sample
+from ddpm_tutorial import DDPM, DDPMConfig, Schedule, UNetConfig, cosine, ddim_step, drop_labels, final, loss, q_sample, sample
 
 UNET = UNetConfig(channels=1, base=8, mults=(1, 2), blocks=1, attention=(), num_classes=3, groups=4)
 CONFIG = DDPMConfig(image_size=4, channels=1, timesteps=10, schedule="cosine", num_classes=3, unet=UNET)
@@ -301,6 +301,17 @@ def test_interpolation_takes_labels(model):
 
 
 # Weights.
+
+@pytest.mark.parametrize("dtype, summed", [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)])
+def test_the_loss_is_summed_in_float32_at_least(dtype, summed):
+    """A network in 16 bits must not have its squares added up in 16 bits; and one in float64 must not be rounded."""
+    x_0, eps = (torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype) for seed in (0, 1))
+    out = loss(lambda x_t, t: 0.5 * x_t, cosine(10), x_0, eps, torch.tensor([1, 4, 7, 10]))
+    x_t = q_sample(cosine(10), x_0, eps, torch.tensor([1, 4, 7, 10]))
+    assert out.dtype == summed
+    expected = ((0.5 * x_t).to(summed) - eps.to(summed)).square().flatten(1).mean(1)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-15 if summed == torch.float64 else 1e-6)
+
 
 def test_half_precision_leaves_counters_alone_and_refuses_what_it_cannot_hold(tmp_path):
     """BatchNorm counts its batches in an integer, and 100,001 in float16 is infinity."""
