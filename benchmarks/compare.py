@@ -28,9 +28,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm_tutorial import DDPM, TrainState, data, evaluation, metrics, train
-from ddpm_tutorial.ddpm import PRETRAINED
-from ddpm_tutorial.recipes import RECIPES
+from ddpm_tutorial import DDPM, TrainState, data, evaluation, train
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.training.recipes import RECIPES
+from ddpm_tutorial.weights import PRETRAINED
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs" / "compare"                         # ignored by git

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, denoiser, final, sample, train
-from ddpm_tutorial.official import diffusers_config, to_diffusers
-from ddpm_tutorial.recipes import RECIPES
 from ddpm_tutorial.training import device
+from ddpm_tutorial.training.recipes import RECIPES
+from ddpm_tutorial.weights.diffusers_layout import diffusers_config, to_diffusers
 
 WHERE = device()
 MODEL, RECIPE = RECIPES["digits"]                               # what `make run` trains

@@ -26,10 +26,11 @@ from pathlib import Path
 import torch
 from contenders import CONTENDERS, DIGITS, LINES, MODEL, WALK, WHERE, diffusers, noise_data, ours, parameters, same_network, trained
 
-from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, metrics, plots, train
-from ddpm_tutorial.recipes import RECIPES
+from ddpm_tutorial import DDPM, TrainState, UNet, UNetConfig, classifier_free, clipped, cosine, data, denoiser, plots, train
+from ddpm_tutorial.evaluation import metrics
 from ddpm_tutorial.samplers import ddim_step, ddpm_step, final, sample, seeded_noise
 from ddpm_tutorial.training import best_precision
+from ddpm_tutorial.training.recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
 SIZES = {                                                       # (network, image size, batch): name

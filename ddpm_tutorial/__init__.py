@@ -7,14 +7,14 @@
 Start with schedules.py, then forward.py, samplers.py and guidance.py: they are the subject.  The notebooks walk through them in this order.
 """
 
-from .checkpoint import resume, save
 from .ddpm import DDPM, DDPMConfig, drop_labels, loss
 from .exact import Mixture, dataset_denoiser, ring, spiral
 from .forward import Denoiser, denoiser, eps_from_x0, q_posterior, q_sample, q_step, target, to_eps, x0_from_eps
 from .guidance import classifier, classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
 from .schedules import Schedule, cosine, from_betas, linear, quadratic, sigmoid
-from .training import TrainConfig, TrainState, train
+from .training.checkpoint import resume, save
+from .training.loop import TrainConfig, TrainState, train
 from .unet import MLP, UNet, UNetConfig, timestep_embedding
 
 __version__ = "0.1.0"

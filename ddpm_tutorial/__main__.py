@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 
-from . import data, evaluation, metrics
-from .checkpoint import resume
+from . import data
 from .ddpm import DDPM
+from .evaluation import judging, metrics
+from .evaluation.report import measured, pictures
 from .forward import q_sample
-from .recipes import RECIPES, recipe
-from .report import measured, pictures
-from .run import run, summary_writer, together
 from .schedules import cosine
-from .training import TrainState, device, processes, train
+from .training.checkpoint import resume
+from .training.devices import device, processes
+from .training.loop import TrainState, train
+from .training.recipes import RECIPES, recipe
+from .training.run import run, summary_writer, together
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -250,8 +252,8 @@ def _classifier(args) -> None:
     else:
         card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
     path = _unused(args.out or Path("runs") / f"{Path(args.data).name}-{'noisy-' if args.noisy else ''}classifier.safetensors")
-    evaluation.save_classifier(stored, path, half=True, **card)
-    print(f"{path}: SHA-256 {evaluation.sha256(path)}\n{json.dumps(card)}")
+    judging.save_classifier(stored, path, half=True, **card)
+    print(f"{path}: SHA-256 {judging.sha256(path)}\n{json.dumps(card)}")
 
 
 def _sample(args) -> None:

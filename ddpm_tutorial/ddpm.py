@@ -13,16 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from . import official
-from .files import read, stored, write
 from .forward import PREDICTIONS, Denoiser, alike, denoiser, functions, noisy, q_sample, target
 from .guidance import classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
 from .schedules import Schedule, a_schedule, by_name, described, integer, number
 from .unet import UNet, UNetConfig
-
-# Their cards are in pretrained/README.md.
-PRETRAINED: dict[str | Path, Path] = {name: Path(__file__).parent / "pretrained" / f"{name}.safetensors" for name in ("digits", "mnist")}
+from .weights import PRETRAINED, diffusers_layout
+from .weights.files import load_weights, read, stored, write
 
 
 def loss(net: Callable, schedule: Schedule, x_0: Tensor, eps: Tensor, t: Tensor, y: Tensor | None = None, predict: str = "eps") -> Tensor:
@@ -236,12 +233,12 @@ class DDPM(nn.Module):
     def load(cls, path: str | Path, net: nn.Module | None = None) -> "DDPM":
         """The model that `save` wrote, in float32 on the CPU; or one that comes with the package, by name: "digits" or "mnist".
 
-        A folder is taken for a model in diffusers' layout, such as google/ddpm-cifar10-32: see `official`.
+        A folder is taken for a model in diffusers' layout, such as google/ddpm-cifar10-32: see `weights.diffusers_layout`.
         A model with your own network needs that network: load(path, net=…).
         """
         path = PRETRAINED.get(path, path)
         if Path(path).is_dir():
-            settings, schedule, weights = official.read(path)
+            settings, schedule, weights = diffusers_layout.read(path)
         else:
             tensors, header = read(path, "weights")
             if header["net"] != "UNet" and net is None:
@@ -251,14 +248,6 @@ class DDPM(nn.Module):
         model = cls(DDPMConfig(**settings), net, schedule)
         load_weights(model.net, weights, path)
         return model.eval()
-
-
-def load_weights(net: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Put weights that came from a file into a network; if they do not fit, say so."""
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit this network: {error}") from None
 
 
 def _sampler(name: str) -> str:

@@ -16,12 +16,15 @@ from safetensors.torch import save_file
 
 import ddpm_tutorial
 from ddpm_tutorial import (
-    DDPM, MLP, DDPMConfig, Mixture, Schedule, TrainConfig, TrainState, UNet, UNetConfig, checkpoint, classifier, classifier_free, clipped, cosine, data,
-    dataset_denoiser, ddim_step, ddpm_step, denoiser, drop_labels, eps_from_x0, evaluation, final, from_betas, invert, likelihood, linear, loss, metrics,
-    official, q_posterior, q_sample, q_step, quadratic, resume, ring, sample, save, seeded_noise, sigmoid, slerp, spiral, target, timestep_embedding, timesteps,
-    to_eps, train, training, x0_from_eps,
+    DDPM, MLP, DDPMConfig, Mixture, Schedule, TrainConfig, TrainState, UNet, UNetConfig, classifier, classifier_free, clipped, cosine, data,
+    dataset_denoiser, ddim_step, ddpm_step, denoiser, drop_labels, eps_from_x0, final, from_betas, invert, likelihood, linear, loss,
+    q_posterior, q_sample, q_step, quadratic, resume, ring, sample, save, seeded_noise, sigmoid, slerp, spiral, target, timestep_embedding, timesteps,
+    to_eps, train, x0_from_eps,
 )
+from ddpm_tutorial.evaluation import judging, metrics
 from ddpm_tutorial.schedules import by_name
+from ddpm_tutorial.training import checkpoint, devices, draws, loop
+from ddpm_tutorial.weights import diffusers_layout
 
 UNET = UNetConfig(channels=1, base=8, mults=(1, 2), blocks=1, attention=(), num_classes=3, groups=4)
 CONFIG = DDPMConfig(image_size=4, channels=1, timesteps=10, schedule="cosine", num_classes=3, unet=UNET)
@@ -614,50 +617,51 @@ BAD = {
         ("features of two widths", lambda: metrics.precision_recall(FEATURES, FEATURES[:, :2]), ValueError, r"\(10, 3\).*\(10, 2\)"),
     ],
     "metrics.per_class": [("more of a class than there are", lambda: metrics.per_class(torch.tensor([0, 0, 1]), 2), ValueError, "2 images.*1")],
-    "evaluation.judge": [
-        ("a label too few", lambda: evaluation.judge(metrics.Classifier(), SEEN, Y[:3], SEEN, Y), ValueError, r"x_train is \(4, 1, 8, 8\) with 3 labels"),
-        ("two sizes", lambda: evaluation.judge(metrics.Classifier(), IMAGES, Y, SEEN, Y), ValueError, r"x_train is \(4, 1, 4, 4\).*alike"),
+    "judging.judge": [
+        ("a label too few", lambda: judging.judge(metrics.Classifier(), SEEN, Y[:3], SEEN, Y), ValueError, r"x_train is \(4, 1, 8, 8\) with 3 labels"),
+        ("two sizes", lambda: judging.judge(metrics.Classifier(), IMAGES, Y, SEEN, Y), ValueError, r"x_train is \(4, 1, 4, 4\).*alike"),
     ],
-    "evaluation.load_classifier": [("a file that is not there", lambda: evaluation.load_classifier(NOTHING), FileNotFoundError, "here.safetensors")],
-    "evaluation.sha256": [("a file that is not there", lambda: evaluation.sha256(NOTHING), FileNotFoundError, "here.safetensors")],
-    "evaluation.torch_fidelity_fid": [
-        ("floats", lambda: evaluation.torch_fidelity_fid(IMAGES, IMAGES), ValueError, "float32.*uint8.*denormalise"),
-        ("grey images", lambda: evaluation.torch_fidelity_fid(IMAGES.byte(), IMAGES.byte()), ValueError, r"\(4, 1, 4, 4\).*\(N, 3, H, W\)"),
+    "judging.load_classifier": [("a file that is not there", lambda: judging.load_classifier(NOTHING), FileNotFoundError, "here.safetensors")],
+    "judging.sha256": [("a file that is not there", lambda: judging.sha256(NOTHING), FileNotFoundError, "here.safetensors")],
+    "judging.torch_fidelity_fid": [
+        ("floats", lambda: judging.torch_fidelity_fid(IMAGES, IMAGES), ValueError, "float32.*uint8.*denormalise"),
+        ("grey images", lambda: judging.torch_fidelity_fid(IMAGES.byte(), IMAGES.byte()), ValueError, r"\(4, 1, 4, 4\).*\(N, 3, H, W\)"),
     ],
 
-    # diffusers' layout; test_official has the rest.
-    "official.from_diffusers": [
-        ("queries without keys", lambda: official.from_diffusers({"mid_block.attentions.0.to_q.weight": X}), ValueError, "to_q.*no .*to_k.*to_v"),
+    # diffusers' layout; test_diffusers_layout has the rest.
+    "diffusers_layout.from_diffusers": [
+        ("queries without keys", lambda: diffusers_layout.from_diffusers({"mid_block.attentions.0.to_q.weight": X}), ValueError, "to_q.*no .*to_k.*to_v"),
     ],
-    "official.diffusers_config": [
-        ("no pixel", lambda: official.diffusers_config(UNET, 0), ValueError, "image_size is 0.*≥ 1"),
-        ("half a pixel", lambda: official.diffusers_config(UNET, 4.5), TypeError, "image_size is 4.5.*integer"),
+    "diffusers_layout.diffusers_config": [
+        ("no pixel", lambda: diffusers_layout.diffusers_config(UNET, 0), ValueError, "image_size is 0.*≥ 1"),
+        ("half a pixel", lambda: diffusers_layout.diffusers_config(UNET, 4.5), TypeError, "image_size is 4.5.*integer"),
     ],
-    "official.unet_config": [
-        ("their defaults, which are another network", lambda: official.unet_config({}), ValueError, "attention_head_dim is 8.*None.*freq_shift is 0.*1"),
+    "diffusers_layout.unet_config": [
+        ("their defaults, which are another network",
+         lambda: diffusers_layout.unet_config({}), ValueError, "attention_head_dim is 8.*None.*freq_shift is 0.*1"),
     ],
-    "official.schedule_of": [
-        ("an unknown schedule", lambda: official.schedule_of({"beta_schedule": "sigmoid"}), ValueError, "'sigmoid'.*scaled_linear"),
-        ("no steps", lambda: official.schedule_of({"num_train_timesteps": 0}), ValueError, "T is 0.*≥ 1"),
+    "diffusers_layout.schedule_of": [
+        ("an unknown schedule", lambda: diffusers_layout.schedule_of({"beta_schedule": "sigmoid"}), ValueError, "'sigmoid'.*scaled_linear"),
+        ("no steps", lambda: diffusers_layout.schedule_of({"num_train_timesteps": 0}), ValueError, "T is 0.*≥ 1"),
     ],
-    "official.read": [("a folder that is not there", lambda: official.read("nothing"), FileNotFoundError, "nothing.*unet/config.json")],
-    "official.export": [
-        ("a network of one's own", lambda: official.export(DDPM(PLAIN(), MLP()), "nothing"), ValueError, "MLP.*UNet only"),
-        ("a name", lambda: official.export("digits", "nothing"), ValueError, "model is a str.*UNet only"),
+    "diffusers_layout.read": [("a folder that is not there", lambda: diffusers_layout.read("nothing"), FileNotFoundError, "nothing.*unet/config.json")],
+    "diffusers_layout.export": [
+        ("a network of one's own", lambda: diffusers_layout.export(DDPM(PLAIN(), MLP()), "nothing"), ValueError, "MLP.*UNet only"),
+        ("a name", lambda: diffusers_layout.export("digits", "nothing"), ValueError, "model is a str.*UNet only"),
     ],
 }
 
 WITHOUT_ROWS = {
-    "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "training.Progress": "a record",
-    "training.Draw": "a record", "evaluation.Judge": "a record",
+    "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "loop.Progress": "a record",
+    "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
-    "checkpoint.previous": "takes a path", "data.cache": "takes a path", "training.device": "takes nothing", "training.processes": "takes nothing",
-    "training.best_precision": "takes a torch.device", "training.draw": "the loop's own; TrainConfig has the rows",
-    "training.learning_rate": "the loop's own; TrainConfig has the rows", "training.gathered": "takes any tensor",
-    "evaluation.floors": "test_evaluation has its rows, which need a judge",
-    "evaluation.measure": "test_evaluation has its rows, which need a judge", "evaluation.table": "takes what floors and measure gave",
-    "evaluation.save_classifier": "test_evaluation has its rows", "official.to_diffusers": "renames what it is given; loading is strict about names",
-    "official.diffusers_scheduler": "takes what a DDPMConfig has checked",
+    "checkpoint.previous": "takes a path", "data.cache": "takes a path", "devices.device": "takes nothing", "devices.processes": "takes nothing",
+    "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
+    "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",
+    "judging.floors": "test_judging has its rows, which need a judge",
+    "judging.measure": "test_judging has its rows, which need a judge", "judging.table": "takes what floors and measure gave",
+    "judging.save_classifier": "test_judging has its rows", "diffusers_layout.to_diffusers": "renames what it is given; loading is strict about names",
+    "diffusers_layout.diffusers_scheduler": "takes what a DDPMConfig has checked",
 }
 
 
@@ -665,7 +669,7 @@ def public_names():
     """`__all__`; what the other modules define without an underscore; and the methods of the classes that have many."""
     names = set(ddpm_tutorial.__all__)
     known = {id(getattr(ddpm_tutorial, name)) for name in names}
-    for module in (checkpoint, data, evaluation, likelihood, metrics, official, training):
+    for module in (checkpoint, data, devices, diffusers_layout, draws, judging, likelihood, loop, metrics):
         names |= {f"{module.__name__.split('.')[-1]}.{name}" for name, value in vars(module).items()
                   if name[0] != "_" and callable(value) and getattr(value, "__module__", "") == module.__name__ and id(value) not in known}
     for kind in (Schedule, Mixture, DDPM):

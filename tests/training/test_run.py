@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from tiny import LABELS, MODEL, PIXELS, RUN, UNLABELLED, Line, assert_same, fresh, fresh_line
-from ddpm_tutorial import DDPM, TrainState, data, resume, run, save, train
+from ddpm_tutorial import DDPM, TrainState, data, resume, save, train
+from ddpm_tutorial.training import run
 from ddpm_tutorial.training import Progress
 
 STAGES = [(4, 3), (8, 4)]

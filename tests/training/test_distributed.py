@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from tiny import IMAGES, LABELS, PIXELS, RUN, assert_same, fresh
-from ddpm_tutorial import resume, run, save, train, training
+from ddpm_tutorial import resume, save, train, training
+from ddpm_tutorial.training import run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several GPUs are in Linux machines")
 

@@ -1,6 +1,6 @@
 """Our model in the layout of diffusers, and back: the same network under two sets of names.
 
-So the official weights (google/ddpm-cifar10-32 and its kin) run in `UNet`, and ours run there; `tests/test_official.py` compares outputs and images.
+So the official weights (google/ddpm-cifar10-32 and its kin) run in `UNet`, and ours run there; `tests/weights/test_diffusers_layout.py` compares outputs and images.
 A model there is a folder:  model_index.json,  scheduler/scheduler_config.json,  unet/config.json and unet/diffusion_pytorch_model.safetensors.
 diffusers itself is not needed.
 """
@@ -8,19 +8,16 @@ diffusers itself is not needed.
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..schedules import SCHEDULES, Schedule, by_name, cosine, from_betas, integer, linear, quadratic
+from ..unet import UNet, UNetConfig
 from .files import write
-from .schedules import SCHEDULES, Schedule, by_name, cosine, from_betas, integer, linear, quadratic
-from .unet import UNet, UNetConfig
-
-if TYPE_CHECKING:
-    from .ddpm import DDPM
 
 NAMES = [                                                       # ours, theirs; {} is the same number in both
     ("time.0", "time_embedding.linear_1"), ("time.2", "time_embedding.linear_2"), ("label", "class_embedding"),
@@ -140,7 +137,7 @@ def schedule_of(theirs: dict) -> Schedule:
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def export(model: "DDPM", folder: str | Path) -> Path:
+def export(model: nn.Module, folder: str | Path) -> Path:
     """Write a model as a folder that diffusers opens:  DDPMPipeline.from_pretrained(folder), or UNet2DModel for one with labels."""
     net = getattr(model, "net", None)
     if not isinstance(net, UNet):

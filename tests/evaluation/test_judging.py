@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ddpm_tutorial import data, evaluation, files, metrics
-from ddpm_tutorial.metrics import Classifier
+from ddpm_tutorial import data, evaluation
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.weights import files
+from ddpm_tutorial.evaluation.metrics import Classifier
 
 
 @pytest.fixture(scope="module")

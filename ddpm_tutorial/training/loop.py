@@ -12,18 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from .ddpm import DDPM, drop_labels, loss
-from .schedules import described, integer, number
+from ..ddpm import DDPM, drop_labels, loss
+from ..schedules import described, integer, number
+from .devices import best_precision, gathered, processes
+from .draws import draw, seeded
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _gradient(state, call, images, y, transform, drawn):
     micro, end, losses = min(config.micro or share, share), (rank + 1) * share, []
     state.optimizer.zero_grad()
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(_seed(config.seed, 2, state.step, rank))              # for dropout; the caller's random numbers stay as they are
+        torch.manual_seed(seeded(config.seed, 2, state.step, rank))              # for dropout; the caller's random numbers stay as they are
         for first in range(rank * share, end, micro):
             mine = slice(first, min(first + micro, end))
             x_0 = transform(images[drawn.rows[mine].to(where)])
@@ -226,69 +225,8 @@ def _record(loss_by_time, t, losses, T):
     loss_by_time[:] = torch.where(count == 0, loss_by_time, torch.where(loss_by_time.isnan(), mean, torch.lerp(loss_by_time, mean, 0.05)))
 
 
-class Draw(NamedTuple):
-    """Everything random in one step, for the whole batch, on the CPU."""
-
-    rows: Tensor                                                # (B,) which images
-    t: Tensor                                                   # (B,) in 1 … T
-    eps: Tensor                                                 # (B, C, H, W)
-    drop: Tensor                                                # (B,) uniform in 0 … 1: below p_uncond the label is dropped
-    flip: Tensor                                                # (B,) uniform in 0 … 1: below a half the image is mirrored, where that is asked for
-
-
-def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> Draw:
-    """The random part of a step: a function of (seed, step)."""
-    position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
-    rows = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
-    generator = torch.Generator().manual_seed(_seed(config.seed, 1, step))
-    u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
-    if config.times == "logit-normal":
-        u = (1.2 * torch.special.ndtri(u)).sigmoid()            # sigmoid of N(0, 1.2²)
-    t = (u * T).long().clamp(0, T - 1) + 1
-    eps = torch.randn(config.batch, *shape, generator=generator)
-    return Draw(rows, t, eps, *torch.rand(2, config.batch, generator=generator))
-
-
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then constant, or half a cosine that would reach 0 one step after the last."""
     if config.steps is None or config.decay == "constant" or step < config.warmup:
         return config.lr * min(1.0, (step + 1) / config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
-
-
-@lru_cache(maxsize=2)
-def _permutation(N: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(N, generator=torch.Generator().manual_seed(_seed(seed, 0, epoch)))
-
-
-def _seed(*key: int) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-# Where to train.
-
-def device() -> torch.device:
-    """The best device at hand: a CUDA GPU, an Apple GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def best_precision(where: torch.device) -> str:
-    """bfloat16 where it is native (a CPU may have it too), float16 on older GPUs, else float32."""
-    if where.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)     # no public name for it yet
-    return "bfloat16" if where.type == "cpu" and native() else "float32"
-
-
-def processes() -> tuple[int, int]:
-    """Which process this is, and of how many."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-def gathered(x: Tensor) -> Tensor:
-    """What every process holds, one after another."""
-    if processes()[1] == 1:
-        return x
-    parts = [torch.empty_like(x) for _ in range(processes()[1])]
-    dist.all_gather(parts, x)
-    return torch.cat(parts)

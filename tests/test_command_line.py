@@ -17,7 +17,9 @@ from safetensors import SafetensorError
 from torch.optim.swa_utils import AveragedModel
 
 import ddpm_tutorial.__main__ as cli
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, files, metrics, resume, save, train
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, resume, save, train
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.weights import files
 
 SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
 CONFIG = DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddpm_tutorial import DDPM, MLP, DDPMConfig, Schedule, UNet, UNetConfig, final, linear, sample, seeded_noise
-from ddpm_tutorial.official import diffusers_config, export, from_diffusers, schedule_of, to_diffusers, unet_config
+from ddpm_tutorial.weights.diffusers_layout import diffusers_config, export, from_diffusers, schedule_of, to_diffusers, unet_config
 from ddpm_tutorial.schedules import SCHEDULES, by_name
 
 diffusers = pytest.importorskip("diffusers")

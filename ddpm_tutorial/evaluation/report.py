@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import data, evaluation, metrics
-from .ddpm import DDPM, PRETRAINED
-from .training import best_precision
+from .. import data
+from ..ddpm import DDPM
+from ..training.devices import best_precision
+from ..weights import PRETRAINED
+from . import judging, metrics
 
 
 def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ...], folder: Path) -> dict[str, Path]:
     """Samples, a film strip, the loss curve and an animation, written into the folder: {what it is: path}."""
-    from . import plots
+    from .. import plots
 
     steps, T = min(50, model.schedule.T), min(100, model.schedule.T)
     labelled = model.config.num_classes is not None
@@ -41,26 +43,26 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
     if x.shape[1:] != model.shape:
         raise ValueError(f"the model makes images {model.shape}, and those of {settings['data']} are {tuple(x.shape[1:])}: name the data set that it was "
                          "trained on with --data, and --size if they were resized")
-    judge = evaluation.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
+    judge = judging.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
     K, steps = len(train_set.classes), min(50, model.schedule.T)
     y = torch.arange(K).repeat_interleave(per_class)
-    rows = {f"real images ({len(x_test):,} for testing)": evaluation.floors(judge, len(y))}
+    rows = {f"real images ({len(x_test):,} for testing)": judging.floors(judge, len(y))}
     for scale in scales if model.config.num_classes else [1.0]:
         samples = []
         for i in tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False):
             labels = y[i:i + 250]
             with _fast(model):
                 samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
-        row = rows[f"scale {scale:g}"] = evaluation.measure(torch.cat(samples), y, judge)
+        row = rows[f"scale {scale:g}"] = judging.measure(torch.cat(samples), y, judge)
         if not model.config.num_classes:                        # nothing was asked for
             del row["agreement"], row["agreement_interval"], row["control"]
         if x.shape[1] == 3:
             try:
-                row["fid"] = evaluation.torch_fidelity_fid(data.denormalise(torch.cat(samples)), test_set.images)
+                row["fid"] = judging.torch_fidelity_fid(data.denormalise(torch.cat(samples)), test_set.images)
                 print(f"FID (Inception) of {len(y):,} samples at scale {scale:g}: {row['fid']:.2f}")
             except (ImportError, FileNotFoundError) as missing:
                 print(missing)
-    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed}, 95 % intervals:\n\n{evaluation.table(rows)}\n", flush=True)
+    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed}, 95 % intervals:\n\n{judging.table(rows)}\n", flush=True)
     return rows
 
 
@@ -76,8 +78,8 @@ def _judge_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:
         raise ValueError(f"{settings['data']} has one class: a classifier learns nothing from that, and cannot judge; measuring takes two classes")
     path = PRETRAINED["digits"].parent / f"{settings['data']}-classifier.safetensors"
     if settings["data"] in data.LOADERS and path.is_file() and settings["size"] is None:
-        net, card = evaluation.load_classifier(path)
-        print(f"the judge: {path.name}, SHA-256 {evaluation.sha256(path)[:16]}…, test accuracy {card['test_accuracy']:.4f}", flush=True)
+        net, card = judging.load_classifier(path)
+        print(f"the judge: {path.name}, SHA-256 {judging.sha256(path)[:16]}…, test accuracy {card['test_accuracy']:.4f}", flush=True)
         return net.to(x.device)
     print("training the judge: a small classifier, on the train split only …", flush=True)
     return metrics.train_classifier(x, y.to(x.device), epochs=15 if len(x) < 10_000 else 3)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..weights.files import read, stored, write
 from . import metrics
-from .files import read, stored, write
 from .metrics import Classifier
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"

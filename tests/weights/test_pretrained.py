@@ -1,15 +1,14 @@
 """The weights that come with the package."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors import safe_open
 
-import ddpm_tutorial
-from ddpm_tutorial import DDPM, cosine, data, evaluation, metrics, q_sample
+from ddpm_tutorial import DDPM, cosine, data, evaluation, q_sample
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.weights import PRETRAINED
 
-FOLDER = Path(ddpm_tutorial.__file__).parent / "pretrained"
+FOLDER = PRETRAINED["digits"].parent
 CARDS = (FOLDER / "README.md").read_text(encoding="utf-8")
 FILES = sorted(FOLDER.glob("*.safetensors"))
 

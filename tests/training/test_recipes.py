@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddpm_tutorial import DDPM, TrainConfig, UNet, data
-from ddpm_tutorial.recipes import RECIPES, recipe
+from ddpm_tutorial.training.recipes import RECIPES, recipe
 from ddpm_tutorial.training import learning_rate
 
 SIZES = {"digits": (1, 8), "mnist": (1, 28), "fashion-mnist": (1, 28), "cifar10": (3, 32)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def stored(tensors: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
@@ -50,3 +50,11 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     if meta.get("ddpm_tutorial") != kind:
         raise ValueError(f"{path} is a safetensors file, but not {kind} of ddpm_tutorial (it says {meta.get('ddpm_tutorial', 'nothing')!r})")
     return tensors, json.loads(meta["header"])
+
+
+def load_weights(net: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Put weights that came from a file into a network; if they do not fit, say so."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit this network: {error}") from None

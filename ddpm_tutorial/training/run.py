@@ -16,9 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from . import data
+from .. import data
 from .checkpoint import save
-from .training import Progress, TrainState, device, processes, train
+from .devices import device, processes
+from .loop import Progress, TrainState, train
 
 CHECKPOINT_SECONDS = 20.0                                       # between checkpoints; more where writing one takes long
 LOG_STEPS = 50                                                  # between lines of log.jsonl

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .ddpm import DDPM, DDPMConfig, load_weights
-from .files import read, write
-from .schedules import Schedule, described
-from .training import TrainConfig, TrainState
+from ..ddpm import DDPM, DDPMConfig
+from ..schedules import Schedule, described
+from ..weights.files import load_weights, read, write
+from .loop import TrainConfig, TrainState
 
 
 def save(state: TrainState, path: str | Path) -> Path:

@@ -10,8 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ddpm_tutorial import classifier, clipped, cosine, data, dataset_denoiser, ddim_step, final, metrics, q_sample, sample
-from ddpm_tutorial.metrics import Classifier
+from ddpm_tutorial import classifier, clipped, cosine, data, dataset_denoiser, ddim_step, final, q_sample, sample
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.evaluation.metrics import Classifier
 
 SCHEDULE = cosine(1000)
 
