@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .checks import a_schedule, described, integer, number
 from .forward import PREDICTIONS, Denoiser, alike, denoiser, functions, noisy, q_sample, target
 from .guidance import classifier_free, clipped
 from .samplers import State, ddim_step, ddpm_step, final, invert, sample, seeded_noise, slerp, timesteps
-from .schedules import Schedule, a_schedule, by_name, described, integer, number
+from .schedules import Schedule, by_name
 from .unet import UNet, UNetConfig
 from .weights import PRETRAINED, diffusers_layout
 from .weights.files import load_weights, read, stored, write

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .checks import a_schedule, described, integer, number
 from .forward import Denoiser, eps_from_x0
-from .schedules import Schedule, a_schedule, described, integer, number
+from .schedules import Schedule
 
 
 class Mixture:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .schedules import Schedule, a_schedule, described, integer, like
+from .checks import a_schedule, described, integer
+from .schedules import Schedule, like
 
 Denoiser = Callable[[Tensor, int | Tensor], Tensor]             # eps (B, *D) = denoiser(x_t (B, *D), t), 1 ≤ t ≤ T
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import a_schedule, described, integer
 from .forward import Denoiser, functions, q_posterior, q_sample, x0_from_eps
 from .samplers import seeded_noise
-from .schedules import Schedule, a_schedule, described, integer, like
+from .schedules import Schedule, like
 
 
 def prior(schedule: Schedule, x_0: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import a_schedule, described, integer, number
 from .forward import Denoiser, alike, functions, q_posterior, x0_from_eps
-from .schedules import Schedule, a_schedule, described, integer, like, number
+from .schedules import Schedule, like
 
 Noise = Callable[[int], Tensor]                                 # z (B, *D) = noise(t)
 

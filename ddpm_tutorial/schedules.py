@@ -11,14 +11,14 @@ Conventions of the whole package (docs/notation.md):
 """
 
 import math
-import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
+
+from .checks import described, integer, number
 
 BETA_MAX = 0.999    # [2], section 3.2: β_t = 1 would be a division by √ᾱ_t = 0
 SIGNAL_MAX = 0.05   # sampling starts from N(0, I); with more signal than this left at T it starts from the wrong place
@@ -138,41 +138,6 @@ def by_name(name: str, T: int = 1000) -> Schedule:
     if not isinstance(name, str) or name not in SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
     return SCHEDULES[name](T)
-
-
-def integer(value: int, name: str, least: int = 1, most: float = math.inf) -> int:
-    """The value as a Python int, if it is an integer from least to most; otherwise an error that says which and what."""
-    allowed = f"{least} … {most}" if most < math.inf else f"≥ {least}"
-    try:
-        i = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        i = None
-    if i is None:
-        raise TypeError(f"{name} is {value!r}; it must be an integer, {allowed}")
-    if not least <= i <= most:
-        raise ValueError(f"{name} is {i}; it must be {allowed}")
-    return i
-
-
-def number(value: float, name: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """The value as a Python float, if it is a finite number from least to most; otherwise an error that says which and what."""
-    allowed = f", {least} … {most}" if most < math.inf else f" ≥ {least}" if least > -math.inf else ""
-    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
-        raise TypeError(f"{name} is {value!r}; it must be a number{allowed}")
-    if not (math.isfinite(value) and least <= value <= most):
-        raise ValueError(f"{name} is {value}; it must be a finite number{allowed}")
-    return float(value)
-
-
-def a_schedule(value: Schedule) -> None:
-    """Complain of everything else, such as a name, or arguments in another order."""
-    if not isinstance(value, Schedule):
-        raise TypeError(f"schedule is {described(value)}; it must be a Schedule, such as cosine(1000)")
-
-
-def described(value: object) -> str:
-    """What was given, in an error message."""
-    return f"{value.dtype} {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else f"{value!r:.100} ({type(value).__name__})"
 
 
 def _times(T: int) -> Tensor:

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..checks import described
 from ..ddpm import DDPM, DDPMConfig
-from ..schedules import Schedule, described
+from ..schedules import Schedule
 from ..weights.files import load_weights, read, write
 from .loop import TrainConfig, TrainState
 

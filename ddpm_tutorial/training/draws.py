@@ -28,7 +28,7 @@ def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: "TrainConfig
     """The random part of a step: a function of (seed, step)."""
     position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
     rows = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])
-    generator = torch.Generator().manualseeded(seeded(config.seed, 1, step))
+    generator = torch.Generator().manual_seed(seeded(config.seed, 1, step))
     u = (torch.arange(config.batch) + torch.rand(config.batch, dtype=torch.float64, generator=generator)) / config.batch    # spread evenly over (0, 1)
     if config.times == "logit-normal":
         u = (1.2 * torch.special.ndtri(u)).sigmoid()            # sigmoid of N(0, 1.2²)
@@ -39,7 +39,7 @@ def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: "TrainConfig
 
 @lru_cache(maxsize=2)
 def _permutation(N: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(N, generator=torch.Generator().manualseeded(seeded(seed, 0, epoch)))
+    return torch.randperm(N, generator=torch.Generator().manual_seed(seeded(seed, 0, epoch)))
 
 
 def seeded(*key: int) -> int:

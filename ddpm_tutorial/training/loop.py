@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from ..checks import described, integer, number
 from ..ddpm import DDPM, drop_labels, loss
-from ..schedules import described, integer, number
 from .devices import best_precision, gathered, processes
 from .draws import draw, seeded
 

@@ -1,6 +1,7 @@
 """Our model in the layout of diffusers, and back: the same network under two sets of names.
 
-So the official weights (google/ddpm-cifar10-32 and its kin) run in `UNet`, and ours run there; `tests/weights/test_diffusers_layout.py` compares outputs and images.
+So the official weights (google/ddpm-cifar10-32 and its kin) run in `UNet`, and ours run there; `tests/weights/test_diffusers_layout.py` 
+compares outputs and images.
 A model there is a folder:  model_index.json,  scheduler/scheduler_config.json,  unet/config.json and unet/diffusion_pytorch_model.safetensors.
 diffusers itself is not needed.
 """
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..schedules import SCHEDULES, Schedule, by_name, cosine, from_betas, integer, linear, quadratic
+from ..checks import integer
+from ..schedules import SCHEDULES, Schedule, by_name, cosine, from_betas, linear, quadratic
 from ..unet import UNet, UNetConfig
 from .files import write
 

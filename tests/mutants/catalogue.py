@@ -232,7 +232,7 @@ CATALOGUE = [Mutant(*row) for row in [
      "        if not (math.isfinite(value)", "        if False and not (math.isfinite(value)",
      "training/test_loop.py", "imagen-pytorch #129"),
     ("noise-not-a-function-of-the-step", "training/draws.py",
-     "torch.Generator().manualseeded(seeded(config.seed, 1, step))", "torch.Generator().manualseeded(seeded(config.seed, 1, 0))",
+     "torch.Generator().manual_seed(seeded(config.seed, 1, step))", "torch.Generator().manual_seed(seeded(config.seed, 1, 0))",
      "training/test_loop.py", "the same noise in every step"),
     ("order-not-a-function-of-the-epoch", "training/draws.py",
      "seeded(seed, 0, epoch)", "seeded(seed, 0, 0)",
