@@ -1,9 +1,22 @@
-"""Two steps, DDPM's and DDIM's, and the one loop that walks them.
+"""Sampling: the way back from noise to data, as steps and one loop that walks them.
+
+    x_T ~ N(0, I)  ──►  x_{τ_{S-1}}  ──►  …  ──►  x_{τ_1}  ──►  x_0        T = τ_S > … > τ_1 > τ_0 = 0
+
+Standing at x_t, ask the denoiser for the noise in it, ε̂; then you also have its idea of the data,
+x̂_0.  A *step* uses the two to go from t to some s, both named:
+
+    ddpm_step        draw from the true posterior q(x_s | x_t, x̂_0): back towards x̂_0, plus fresh noise        (Algorithm 2 of [1])
+    ddim_step        put x̂_0 and the very same ε̂ together again, with the weights of time s                     (eq. 12 of [2])
+    dpm_solver_2m    DDIM's step with a better x̂_0: the line through this one and the last one, read halfway     ([3])
+
+s = t-1 is DDPM's chain, a sub-sequence is DDIM's short walk, s > t is inversion.  Nobody computes a
+"previous timestep" from a stride: that arithmetic is right only where S divides T, and is the
+best-known bug of public samplers.  A step is a function; so is a denoiser, so guided and clipped models
+walk like any other.  ddpm.py calls `sample` for people in a hurry.
 
 [1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239
 [2] Song, Meng, Ermon. Denoising Diffusion Implicit Models. arXiv:2010.02502  (its α_t is our ᾱ_t)
-
-A step goes from t to s, both named: s = t-1 is DDPM's chain, a sub-sequence is DDIM's, s > t is inversion.
+[3] Lu et al. DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models. arXiv:2211.01095
 """
 
 from collections import deque
@@ -15,8 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import a_schedule, described, integer, number
-from .forward import Denoiser, alike, functions, q_posterior, x0_from_eps
+from . import checks
+from .checks import checked
+from .forward import Denoiser, eps_from_x0, q_posterior, x0_from_eps
 from .schedules import Schedule, like
 
 Noise = Callable[[int], Tensor]                                 # z (B, *D) = noise(t)
@@ -30,69 +44,131 @@ class State(NamedTuple):
     x_0: Tensor                                                 # (B, *D)
 
 
+# At which times to stop.
+
+@checked
 def timesteps(T: int, steps: int | None = None) -> list[int]:
-    """The times T = τ_S > … > τ_0 = 0 of a walk in S even steps (default T), for any 1 ≤ S ≤ T."""
-    T = integer(T, "T")
-    S = T if steps is None else integer(steps, "steps", most=T)
-    return [(2 * i * T + S) // (2 * S) for i in range(S, -1, -1)]           # i·T/S rounded, in integers: floats would repeat or skip a time
+    """The times T = τ_S > … > τ_0 = 0 of a walk in S even steps (default T), for any 1 ≤ S ≤ T.
+
+    τ_i is i·T/S rounded, in integers: floats would repeat or skip a time for some S.  It begins at T,
+    where x_T was drawn, and ends at 0, the data.  Lists that begin below T, or end at 1, are common,
+    and cost quality that no number of steps brings back.
+    """
+    S = steps or T
+    return [(2 * i * T + S) // (2 * S) for i in range(S, -1, -1)]
 
 
+@checked
+def timesteps_in_log_snr(schedule: Schedule, steps: int | None = None) -> list[int]:
+    """The times T > … > 1 > 0 of a walk in S steps, evenly spaced in log SNR instead of t: S integers from T to 1, and 0.
+
+    log SNR is how far denoising has come, whatever the schedule: evenly spaced in it, a walk visits the
+    same noise levels under every schedule.  But it goes to +∞ at the data, so the list has to end the
+    even part at t = 1, and spends many steps where hardly any noise is left: good for exact denoisers
+    and points, wasted on images with a network.  A time that is taken already moves one down.
+    """
+    T, S = schedule.T, steps or schedule.T
+    log_snr = schedule.log_snr[1:]                                                              # at t = 1 … T, falling                     (T,)
+    wanted = torch.linspace(log_snr[-1], log_snr[0], S, dtype=torch.float64)                    # from T up to t = 1                        (S,)
+    nearest = ((log_snr - wanted[:, None]).abs().argmin(1) + 1).tolist()
+    times = [T]
+    for i, t in enumerate(nearest[1:], start=1):
+        times.append(max(min(t, times[-1] - 1), S - i))                                         # strictly falling, and S-i more fit below
+    return [*times, 0]
+
+
+# Steps.
+
+@checked
 def ddpm_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: Tensor | None = None, variance: str = "small") -> Tensor:
     """[1] Algorithm 2, lines 3-4:  x_s = mean of q(x_s | x_t, x̂_0) + σ z,  s < t.
 
-    variance: "small" is σ² = β̃_t, "large" is σ² = β_t ([1] section 3.2); the last step, s = 0, has σ = 0.
+    We know how to go back if x_0 is known (`q_posterior`).  It is not; the denoiser's x̂_0 stands in.
+    x̂_0 is an average over all data that may lie behind x_t, so the mean is right, but a walk of means
+    alone would end in a blur: the noise z is what makes it choose.
+
+    variance: "small" is σ² = β̃_t, right if the data were a single point; "large" is σ² = β_t, right if
+    they were N(0, I) ([1] section 3.2).  The last step, s = 0, has σ = 0: noise added there would stay
+    in the picture.
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"unknown variance {variance!r}; choose small (β̃) or large (β)")
-    t, s = integer(t, "t", 0), integer(s, "s", 0)
-    x_0 = x0_from_eps(schedule, x_t, eps, t)
-    mean, _ = q_posterior(schedule, x_t, x_0, t, s)
+    x_0 = x0_from_eps(schedule, x_t, eps, t)                                                    # x̂_0                   (B, *D)
+    mean, _ = q_posterior(schedule, x_t, x_0, t, s)                                             # μ̃(x_t, x̂_0)           (B, *D)
     if s == 0:
         return mean
-    var = 1 - schedule.at(t) / schedule.at(s)                                   # β_t  when s = t-1
+    var = 1 - schedule.at(t) / schedule.at(s)                                                   # β_t  when s = t-1          ()
     if variance == "small":
-        var = (1 - schedule.at(s)) / (1 - schedule.at(t)) * var                 # β̃_t
-    return mean + like(var.sqrt(), x_t) * _given(z, x_t)
+        var = (1 - schedule.at(s)) / (1 - schedule.at(t)) * var                                 # β̃_t                       ()
+    return mean + like(var.sqrt(), x_t) * checks.drawn(z)                                        # σ z, not σ² z         (B, *D)
 
 
+@checked
 def ddim_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: Tensor | None = None, eta: float = 0.0) -> Tensor:
     """[2] eq. 12:  x_s = √ᾱ_s x̂_0 + √(1-ᾱ_s-σ²) ε + σ z  with  σ² = η² β̃  ([2] eq. 16).
 
-    η = 0 draws nothing and may also go up (s > t), which is inversion; η = 1 is DDPM's "small" step.
+    x_s must be the data, √ᾱ_s of it, plus noise of variance 1-ᾱ_s; which noise, nobody says.  Take the
+    ε̂ that was just found (η = 0), or new z, or some of each, as long as the variances add up.  The
+    loss never looks at pairs of times, so one trained network serves all these walks.
+
+    η = 0 draws nothing, so x_T decides the picture, and may also go up (s > t), which is inversion;
+    η = 1 is DDPM's "small" step.
     """
-    t, s, eta = integer(t, "t", 0), integer(s, "s", 0), number(eta, "eta", 0, 1)
-    if eta > 0 and s >= t:
-        raise ValueError(f"a step with noise goes down: s = {s} must be below t = {t}, or eta must be 0")
-    x_0 = x0_from_eps(schedule, x_t, eps, t)
+    x_0 = x0_from_eps(schedule, x_t, eps, t)                                                    # x̂_0                   (B, *D)
     if eta == 0 or s == 0:
-        return schedule.signal(s, x_t) * x_0 + schedule.noise(s, x_t) * eps
+        return schedule.signal(s, x_t) * x_0 + schedule.noise(s, x_t) * eps                     # x_s                   (B, *D)
     alpha_bar_t, alpha_bar_s = schedule.at(t), schedule.at(s)
-    fresh = eta**2 * (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t)    # the share of the noise in x_s that is drawn anew: σ² = fresh·(1-ᾱ_s)
-    kept = ((1 - alpha_bar_s) * (1 - fresh)).sqrt()                         # = √(1-ᾱ_s-σ²); this form cannot round to a negative number
+    fresh = eta**2 * (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t)                        # share drawn anew: σ² = fresh·(1-ᾱ_s)
+    kept = ((1 - alpha_bar_s) * (1 - fresh)).sqrt()                                             # √(1-ᾱ_s-σ²), which cannot round below 0
     sigma = ((1 - alpha_bar_s) * fresh).sqrt()
-    return schedule.signal(s, x_t) * x_0 + like(kept, x_t) * eps + like(sigma, x_t) * _given(z, x_t)
+    return schedule.signal(s, x_t) * x_0 + like(kept, x_t) * eps + like(sigma, x_t) * checks.drawn(z)
 
 
+def dpm_solver_2m() -> Callable[..., Tensor]:
+    """DPM-Solver++(2M), [3] Algorithm 2: a step that remembers.  Make a new one for each walk:  sample(…, step=dpm_solver_2m(), …).
+
+    DDIM pretends that x̂_0 stays what it is until s.  It does not: along a walk it drifts.  In the time
+    λ = ½ log SNR, in which the equation is simplest, the drift is nearly straight; so draw the line
+    through the last x̂_0 and this one, and read it in the middle of the step:
+
+        D = x̂_0 + (x̂_0 - x̂_0,last) / 2r,      r = (λ_t - λ_last) / (λ_s - λ_t),
+
+    then take DDIM's step with D in place of x̂_0.  Halving the steps divides the error by four, where
+    DDIM divides it by two, for the same number of calls.  The first step has no last one, and at s = 0
+    λ is infinite: both are DDIM's.  It walks down only, and draws no noise.
+    """
+    last = None                                                 # (t, s, x̂_0) of the step before
+
+    @checked
+    def step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: Tensor | None = None) -> Tensor:
+        nonlocal last
+        checks.goes_on(t, last)
+        x_0 = x0_from_eps(schedule, x_t, eps, t)                                                # x̂_0                   (B, *D)
+        if last and s > 0:
+            lam_last, lam_t, lam_s = schedule.log_snr[[last[0], t, s]] / 2                      # λ rises as the noise falls
+            r = ((lam_t - lam_last) / (lam_s - lam_t)).item()                                   # last step : this step, in λ
+            D = x_0 + (x_0 - last[2]) / (2 * r)                                                 # x̂_0 in the middle     (B, *D)
+            eps = eps_from_x0(schedule, x_t, D, t)                                              # the ε that explains x_t with D
+        last = t, s, x_0
+        return ddim_step(schedule, x_t, eps, t, s)
+
+    return step
+
+
+# The loop.
+
+@checked
 def sample(denoiser: Denoiser, schedule: Schedule, x: Tensor, step: Callable = ddim_step, steps: int | None = None,
            times: Sequence[int] | None = None, noise: Noise | None = None) -> Iterator[State]:
     """Walk along the times and yield each State before it is left, and the last one at the end.
 
-    x: where the walk starts, (B, *D), N(0, I) at t = T.  step: `ddpm_step`, `ddim_step`, or a `functools.partial` of either.
-    times: a strictly monotone list within 0 … T, default `timesteps(T, steps)`.  noise(t) is asked once for each step t → s with t > s > 0.
+    x: where the walk starts, (B, *D), N(0, I) at t = T.  step: one of the three above, or a
+    `functools.partial` of one.  times: a strictly monotone list within 0 … T, default
+    `timesteps(T, steps)`.  noise(t) is asked once for each step t → s with t > s > 0.
+
+    It yields, so that a film needs no copy of the loop; what you do not keep costs no memory.  Without
+    no_grad the whole walk would hang on one graph, and memory would grow with every step.
     """
-    functions(denoiser=denoiser, step=step, **({} if noise is None else {"noise": noise}))
-    a_schedule(schedule)
-    if steps is not None and times is not None:
-        raise ValueError("give steps (evenly spaced) or times (your own list), not both")
-    times = timesteps(schedule.T, steps) if times is None else [integer(t, "one of the times", 0, schedule.T) for t in times]
-    moves = [s - t for t, s in pairwise(times)]
-    if not moves or not (max(moves) < 0 or min(moves) > 0):
-        raise ValueError(f"times must hold at least two numbers within 0 … T = {schedule.T}, all falling or all rising; given {times}")
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x is {described(x)}; a walk starts from a tensor of floating-point numbers")
-    if not x.is_cuda and not x.isfinite().all():                # looking at the values would make a GPU wait
-        raise ValueError("x holds NaN or infinity; a walk starts from finite numbers")
-    return _walk(denoiser, schedule, x, step, times, noise)
+    checks.finite(x=x)
+    return _walk(denoiser, schedule, x, step, timesteps(schedule.T, steps) if times is None else [int(t) for t in times], noise)
 
 
 @torch.no_grad()
@@ -100,14 +176,18 @@ def _walk(denoiser, schedule, x, step, times, noise):
     for t, s in pairwise(times):
         eps = denoiser(x, max(t, 1))                            # no denoiser is trained at t = 0, where inversion begins
         yield State(t, x, x0_from_eps(schedule, x, eps, t))
-        z = noise(t).to(x) if noise is not None and t > s > 0 else None
+        z = noise(t).to(x) if noise is not None and t > s > 0 else None         # new noise each time: the same z again would add up
         x = step(schedule, x, eps, t, s, z)
     yield State(s, x, x if s == 0 else x0_from_eps(schedule, x, denoiser(x, s), s))
 
 
+@checked
 def invert(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, steps: int | None = None) -> Iterator[State]:
-    """DDIM inversion: the deterministic walk from the data up to x_T ([2] section 4.3, eq. 14 backwards)."""
-    a_schedule(schedule)
+    """DDIM inversion: the deterministic walk from the data up to x_T ([2] section 4.3, eq. 14 backwards).
+
+    The same step with s > t.  It is exact only for small steps, since ε is asked for at the near end of
+    each; walking down again from the x_T that it finds gives the picture back, to within that error.
+    """
     return sample(denoiser, schedule, x_0, ddim_step, times=timesteps(schedule.T, steps)[::-1])
 
 
@@ -119,15 +199,14 @@ def final(states: Iterable[State]) -> Tensor:
     return last[0].x_t
 
 
+@checked
 def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noise:
     """noise(t) → the next z (len(indices), *shape), float32 on the CPU, whatever t is: make a new one for every walk.
 
-    Image i draws from its own stream, keyed by (seed, i), so it comes out the same alone or in a batch of a thousand, on a CPU or
-    a GPU.  (A torch CPU generator keeps 32 bits of its seed, so that two streams in 10,000 may coincide; numpy's Philox takes the pair.)
+    Image i draws from its own stream, keyed by (seed, i), so it comes out the same alone or in a batch
+    of a thousand, on a CPU or a GPU.  (A torch CPU generator keeps 32 bits of its seed, so that two
+    streams in 10,000 may coincide; numpy's Philox takes the pair.)
     """
-    if not (isinstance(indices, Iterable) and isinstance(shape, Iterable)):
-        raise TypeError(f"indices is {indices!r} and shape {shape!r}; they must be the numbers of the images, such as range(4), and the shape of one")
-    seed, indices, shape = integer(seed, "seed", 0), [integer(index, "an index", 0) for index in indices], [integer(n, "a side of shape", 0) for n in shape]
     streams = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices]
 
     def noise(t: int) -> Tensor:
@@ -139,23 +218,16 @@ def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noi
     return noise
 
 
+@checked
 def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    """[2] section 5.3, appendix D.5: from a (weight 0) to b (weight 1) on an arc, which keeps the length of N(0, I) noise.
+    """[2] section 5.3, appendix D.5: from a (weight 0) to b (weight 1) on an arc.   a, b (*D); weight (n,)  →  (n, *D).
 
-    a, b (*D); weight (n,)  →  (n, *D).
+    In many dimensions N(0, I) lives on a thin shell of radius √D.  The straight line between two of its
+    points leaves the shell, down to 1/√2 of the radius in the middle, and a walk that starts there ends
+    in grey; the arc stays on it.
     """
-    alike(a=a, b=b)
-    if not isinstance(weight, Tensor) or weight.ndim != 1:
-        raise TypeError(f"weight is {described(weight)}; it must be a tensor (n,) of numbers, one for each point on the way")
     theta = torch.acos((torch.dot(a.flatten(), b.flatten()) / (a.norm() * b.norm())).clamp(-1, 1))
-    w = weight.to(a).view(-1, *[1] * a.ndim)
-    if theta.sin() < 1e-4:                                      # parallel: the arc is a straight line
+    w = weight.to(a).view(-1, *[1] * a.ndim)                                                    # (n, 1, …)
+    if theta.sin() < 1e-4:                                                                      # parallel: the arc is a straight line
         return torch.lerp(a.expand(len(w), *a.shape), b.expand(len(w), *b.shape), w)
-    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / theta.sin()
-
-
-def _given(z: Tensor | None, x_t: Tensor) -> Tensor:
-    if z is None:
-        raise ValueError("this step adds noise: pass z ~ N(0, I) shaped like x_t, or give `sample` a noise function such as seeded_noise(…)")
-    alike(z=z, x_t=x_t)
-    return z
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / theta.sin()            # (n, *D)

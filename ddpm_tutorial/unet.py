@@ -1,9 +1,28 @@
 """The network of DDPM: a U-Net that sees the noisy image and the time, and names the noise.
 
+                 x_t                                                           ε̂
+    full size    conv ─► Block Block ──────── skips ────────► Block Block Block ─► norm, conv
+                               │ half                               ▲ double
+    half size                  └─► Block Block ─── skips ──► Block Block Block
+                                         │ half                     ▲ double
+    quarter …                            └────► middle: Block, attention, Block
+
+Why this shape.  The noise has to be named at every pixel, so the answer is as large as the image and
+the full-size details must survive: the *skips* carry them across.  But what is noise and what is stroke
+can be told only from far around: the way *down* makes the image small, so that a 3×3 convolution sees a
+large part of it, and *attention* lets every place look at every other.  The *time* goes into every
+block, since the same grey speck is noise at t = 900 and a stroke at t = 10.
+
+Residual blocks, skips and a last layer that start at zero make a network that begins as "ε = 0" and
+learns from there; its first loss is 1.
+
+This file knows nothing of diffusion: a network is a function net(x_t, t, y) → like x_t.  forward.py
+makes a denoiser of it, ddpm.py trains it.
+
 [1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, appendix B
 [2] Vaswani et al. Attention Is All You Need. arXiv:1706.03762
-
-This file imports nothing of ours: a network is a function net(x_t, t, y) → like x_t, and knows nothing of diffusion.
+[3] Ronneberger, Fischer, Brox. U-Net: Convolutional Networks for Biomedical Image Segmentation. arXiv:1505.04597
+[4] Wu, He. Group Normalization. arXiv:1803.08494
 """
 
 import math
@@ -14,16 +33,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import checks
+
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
-    """[2] section 3.5, as in [1]: sines, then cosines, of t at frequencies 10000^(-i/(half-1)), i = 0 … half-1.   (B,) → (B, dim)."""
-    if not isinstance(dim, int) or dim < 4 or dim % 2:
-        raise ValueError(f"dim is {dim}; it must be even and ≥ 4: half of it are sines, half cosines")
-    if not isinstance(t, Tensor) or t.ndim != 1:
-        raise TypeError(f"t is {_described(t)}; it must be a tensor of times, (B,)")
+    """[2] section 3.5, as in [1]: sines, then cosines, of t at frequencies 10000^(-i/(half-1)), i = 0 … half-1.   (B,) → (B, dim).
+
+    One number t is a poor input: a layer can only scale it.  Waves of many lengths tell it like the
+    hands of a clock: the fast ones tell neighbouring times apart, the slow ones tell early from late.
+    There are dialects (half for half-1, cosines first); each works, and weights trained with one are
+    useless with another.
+    """
+    checks.embedding(t, dim)
     half = dim // 2
-    frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, dtype=torch.float32, device=t.device))
-    angle = t.float()[:, None] * frequency                      # (B, half)
+    frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, dtype=torch.float32, device=t.device))     # 1 … 1/10000   (half,)
+    angle = t.float()[:, None] * frequency                                                                              # (B, half)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -41,21 +65,9 @@ class UNetConfig:
     groups: int = 8                                             # of each GroupNorm; with as many groups as channels it would be InstanceNorm
 
     def __post_init__(self):
+        checks.unet_config(self)
         for name in ("mults", "attention"):                     # lists, as JSON gives them, become tuples
-            if not isinstance(value := getattr(self, name), Iterable):
-                raise TypeError(f"{name} is {value!r}; it must be a tuple of integers")
-            object.__setattr__(self, name, tuple(value))
-        counts = [self.channels, self.base, self.blocks, self.groups, *self.mults, 1 if self.num_classes is None else self.num_classes]
-        if not self.mults or not all(isinstance(n, int) and n >= 1 for n in counts):
-            raise ValueError(f"channels, base, blocks, groups, every mult and num_classes (or None) must be integers ≥ 1; given {self}")
-        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
-            raise ValueError(f"dropout is {self.dropout}; it is a probability, 0 … 1, without 1")
-        if self.base % self.groups or self.base < 4 or self.base % 2:
-            raise ValueError(f"base is {self.base}; it must be even, ≥ 4 and a multiple of groups = {self.groups}")
-        if self.groups == self.base * min(self.mults):          # a norm takes out what is the same in its whole group, and the time adds just that
-            raise ValueError(f"groups is {self.groups}, one for each channel of a level, whose blocks would not see the time; choose {self.base // 2} or fewer")
-        if not set(self.attention) <= set(range(len(self.mults))):
-            raise ValueError(f"attention is {self.attention}; the levels are 0 … {len(self.mults) - 1}")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def cifar10(cls, num_classes: int | None = None) -> "UNetConfig":
@@ -71,9 +83,10 @@ class UNet(nn.Module):
         if not isinstance(config, UNetConfig):
             raise TypeError(f"config is {config!r}; it must be a UNetConfig")
         self.config = c = config
-        widths = [c.base * m for m in c.mults]
-        emb = 4 * c.base
+        widths = [c.base * m for m in c.mults]                  # channels of each level
+        emb = 4 * c.base                                        # numbers that tell a block the time and the label
 
+        # Time and label become one vector.  The label's table has a row more: the null label, "no class", for classifier-free guidance.
         self.time = nn.Sequential(nn.Linear(c.base, emb), nn.SiLU(), nn.Linear(emb, emb))
         self.label = nn.Embedding(c.num_classes + 1, emb) if c.num_classes is not None else None
         self.conv_in = nn.Conv2d(c.channels, c.base, 3, padding=1)
@@ -87,9 +100,10 @@ class UNet(nn.Module):
             pushed += [out] * (c.blocks + (not last))
             width = out
 
+        # Where the image is smallest, one block with attention and one without: everything has seen everything.
         self.middle = nn.ModuleList([Block(width, width, emb, True, c), Block(width, width, emb, False, c)])
 
-        # … up: each block takes one of them back.
+        # … up: each block takes one of them back, the last that was pushed; so there is one block more per level than on the way down.
         self.up = nn.ModuleList()
         for level, out in reversed(list(enumerate(widths))):
             blocks = []
@@ -99,23 +113,23 @@ class UNet(nn.Module):
             self.up.append(Level(blocks, None if level == 0 else Upsample(out)))
 
         self.norm_out = GroupNorm(c.groups, width)
-        self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says ε = 0
+        self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says ε = 0, and its loss is 1
         self.to(memory_format=torch.channels_last)              # how pixels lie in memory, nothing else: convolutions are faster so
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        self._check(x_t, t, y)
+        checks.unet_input(self, x_t, t, y)
         t = t.to(x_t.device)
         emb = self.time(timestep_embedding(t - 1, self.config.base).to(x_t.dtype))      # Ho's network counts from 0    (B, 4·base)
         if self.label is not None:
             emb = emb + self.label(torch.full_like(t, self.config.num_classes) if y is None else y.to(x_t.device))
         emb = F.silu(emb)                                       # once, here, instead of in every block
 
-        h = self.conv_in(x_t.contiguous(memory_format=torch.channels_last))     # (B, base, H, W)
+        h = self.conv_in(x_t.contiguous(memory_format=torch.channels_last))             # (B, base, H, W)
         skips = [h]
         for level in self.down:
             for block in level.blocks:
                 h = block(h, emb)
-                skips.append(h)
+                skips.append(h)                                 # everything is pushed, before the image is made smaller too
             if level.resample is not None:
                 h = level.resample(h)                           # half as high, half as wide
                 skips.append(h)
@@ -123,21 +137,11 @@ class UNet(nn.Module):
             h = block(h, emb)
         for level in self.up:
             for block in level.blocks:
-                h = block(torch.cat([h, skips.pop()], dim=1), emb)
+                h = block(torch.cat([h, skips.pop()], dim=1), emb)      # the details of this size, beside what was understood below
             if level.resample is not None:
                 h = level.resample(h)                           # twice as high, twice as wide
-        assert not skips
-        return self.conv_out(F.silu(self.norm_out(h)))
-
-    def _check(self, x_t, t, y):
-        c, halvings = self.config, len(self.config.mults) - 1
-        _check_x(x_t, self.conv_in.weight)
-        if x_t.ndim != 4 or x_t.shape[1] != c.channels:
-            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this U-Net takes (B, {c.channels}, H, W)")
-        if x_t.shape[2] % 2**halvings or x_t.shape[3] % 2**halvings:
-            raise ValueError(f"the image is {x_t.shape[2]}×{x_t.shape[3]}; this U-Net halves it {halvings} times, "
-                             f"so both sides must be multiples of {2**halvings}")
-        _check_inputs(x_t, t, y, c.num_classes)
+        assert not skips                                        # a skip left over is a level that was forgotten
+        return self.conv_out(F.silu(self.norm_out(h)))          # (B, C, H, W)
 
 
 class Level(nn.Module):
@@ -149,7 +153,13 @@ class Level(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block, then self-attention where the level has it."""
+    """Residual block, then self-attention where the level has it.
+
+    x plus what two convolutions add to it: the sum lets gradients pass untouched, so that depth costs
+    nothing.  The time is added between the convolutions, one number per channel, and the norm behind it
+    makes those numbers decide which channels are heard.  (A norm with one group per channel would
+    subtract them again: the network would be blind to time, and `UNetConfig` refuses it.)
+    """
 
     def __init__(self, width_in: int, width: int, emb: int, attention: bool, config: UNetConfig):
         super().__init__()
@@ -164,14 +174,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))                   # (B, width, H, W)
-        h += self.emb(emb)[:, :, None, None]
+        h += self.emb(emb)[:, :, None, None]                    # (B, width, 1, 1): the same at every pixel
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return self.attention(self.shortcut(x) + h)
 
 
 class GroupNorm(nn.GroupNorm):
+    """[4]: each image by itself, so that the other noise levels of the batch do not matter, as they would in a BatchNorm."""
+
     def __init__(self, groups: int, width: int):
-        super().__init__(groups, width, eps=1e-6)
+        super().__init__(groups, width, eps=1e-6)               # diffusers' and Ho's ε, not torch's 1e-5: official weights feel it
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(widened(x))
@@ -183,7 +195,13 @@ def widened(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention over the H·W positions, one head, residual."""
+    """Self-attention over the H·W positions, one head, residual ([2] section 3.2.1):  softmax(q kᵀ/√C) v.
+
+    Every position asks (q), every position offers (k) and tells (v); the answer is the average of what
+    is told, weighted by how well asking and offering agree.  Two ends of one stroke can agree on being
+    one.  It costs (H·W)², so it stands where the image is small.  Without the residual a new network
+    would see nothing.
+    """
 
     def __init__(self, width: int, groups: int):
         super().__init__()
@@ -193,15 +211,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        q, k, v = self.qkv(self.norm(x).flatten(2).mT).chunk(3, dim=-1)         # each (B, H·W, C)
+        qkv = self.qkv(self.norm(x).flatten(2).mT)              # (B, H·W, 3·C)
+        q, k, v = (widened(part)[:, None] for part in qkv.chunk(3, dim=-1))     # each (B, 1, H·W, C): one head
         with torch.autocast("cpu", enabled=False):
-            h = F.scaled_dot_product_attention(widened(q), widened(k), widened(v))
-        h = self.out(h)
-        return x + h.mT.reshape(B, C, H, W)
+            h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h[:, 0]).mT.reshape(B, C, H, W)
 
 
 class Downsample(nn.Module):
-    """Halve the image by a strided convolution, padded on the right and below only, as in [1]."""
+    """Halve the image by a strided convolution, padded on the right and below only, as in [1].
+
+    Padding all around works as well, and shifts everything by half a pixel against official weights.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -212,7 +233,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double the image by repeating pixels, then smooth with a convolution."""
+    """Double the image by repeating pixels, then smooth with a convolution.
+
+    (A transposed convolution would overlap itself unevenly, and leave a checkerboard.)
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -222,35 +246,12 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _check_x(x_t: Tensor, weight: Tensor) -> None:
-    if not isinstance(x_t, Tensor) or x_t.dtype != weight.dtype or x_t.device != weight.device:
-        raise TypeError(f"x_t is {_described(x_t)}; this network takes a tensor of {weight.dtype} on {weight.device}, as its weights are")
-
-
-def _described(value: object) -> str:
-    return f"{value.dtype} {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else repr(value)
-
-
-def _check_inputs(x_t: Tensor, t: Tensor, y: Tensor | None, num_classes: int | None) -> None:
-    if not isinstance(t, Tensor) or t.shape != x_t.shape[:1] or t.is_floating_point():
-        raise ValueError(f"t is {_described(t)}; a network takes one integer time for each of the {len(x_t)} in the batch (a denoiser also takes an int)")
-    if y is None:
-        return
-    if num_classes is None:
-        raise ValueError("labels were given, but this network has num_classes=None")
-    if not isinstance(y, Tensor) or y.shape != x_t.shape[:1] or y.is_floating_point():
-        raise ValueError(f"y is {_described(y)}; it must hold one integer label for each of the {len(x_t)} in the batch")
-    if y.device.type == "cpu" and len(y) and not (0 <= y.min() and y.max() <= num_classes):
-        raise ValueError(f"labels must lie in 0 … {num_classes - 1}, or be the null label {num_classes}; given {y.min()} … {y.max()}")
-
-
 class MLP(nn.Module):
     """A network for points: net(x_t, t, y) → like x_t, (B, D).  Residual layers that see the time embedding."""
 
     def __init__(self, dim: int = 2, width: int = 128, layers: int = 3, num_classes: int | None = None):
         super().__init__()
-        if not all(isinstance(n, int) and n >= 1 for n in (dim, width, layers, 1 if num_classes is None else num_classes)) or width < 4 or width % 2:
-            raise ValueError(f"dim is {dim}, width {width}, layers {layers} and num_classes {num_classes}; they must be ≥ 1 (or None), and width even, ≥ 4")
+        checks.mlp(dim, width, layers, num_classes)
         self.dim, self.width, self.num_classes = dim, width, num_classes
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(num_classes + 1, width) if num_classes is not None else None
@@ -259,22 +260,19 @@ class MLP(nn.Module):
         self.last = zero(nn.Linear(width, dim))
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        _check_x(x_t, self.first.weight)
-        if x_t.ndim != 2 or x_t.shape[1] != self.dim:
-            raise ValueError(f"x_t has shape {tuple(x_t.shape)}; this network takes (B, {self.dim})")
-        _check_inputs(x_t, t, y, self.num_classes)
+        checks.mlp_input(self, x_t, t, y)
         t = t.to(x_t.device)
-        emb = self.time(timestep_embedding(t - 1, self.width).to(x_t.dtype))
+        emb = self.time(timestep_embedding(t - 1, self.width).to(x_t.dtype))            # (B, width)
         if self.label is not None:
             emb = emb + self.label(torch.full_like(t, self.num_classes) if y is None else y.to(x_t.device))
         h = self.first(x_t)                                     # (B, width)
         for layer in self.hidden:
             h = h + layer(h + emb)
-        return self.last(h)
+        return self.last(h)                                     # (B, D)
 
 
 def zero(layer: nn.Module) -> nn.Module:
-    """Start a layer at zero."""
+    """Start a layer at zero: it adds nothing until it has learnt something.  (Its weights still get a gradient; it is the layers before that wait one step.)"""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
