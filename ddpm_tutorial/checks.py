@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from numbers import Real
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ def checked(function: F) -> F:
                     rule(name, given[name], given)
         return function(*args, **options)
 
-    return call
+    return cast(F, call)
 
 
 def _type(parameter: inspect.Parameter) -> str:
@@ -100,7 +100,8 @@ def floating(value: Tensor, name: str) -> None:
 def alike(**two: Tensor) -> None:
     """Two tensors of floating-point numbers, of one shape and on one device."""
     (a, x), (b, z) = two.items()
-    floating(x, a), floating(z, b)
+    floating(x, a)
+    floating(z, b)
     if x.shape != z.shape:
         raise ValueError(f"{a} has shape {tuple(x.shape)} and {b} has shape {tuple(z.shape)}; they must be equal (broadcasting would hide a bug)")
     if x.device != z.device:
@@ -423,7 +424,7 @@ def embedding(t: Tensor, dim: int) -> None:
         raise TypeError(f"t is {described(t)}; it must be a tensor of times, (B,)")
 
 
-def unet_input(net: nn.Module, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
+def unet_input(net: Any, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
     """What a U-Net is called with."""
     if torch.compiler.is_compiling():
         return
@@ -436,7 +437,7 @@ def unet_input(net: nn.Module, x_t: Tensor, t: Tensor, y: Tensor | None) -> None
     _times_and_labels(x_t, t, y, net.config.num_classes)
 
 
-def mlp_input(net: nn.Module, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
+def mlp_input(net: Any, x_t: Tensor, t: Tensor, y: Tensor | None) -> None:
     """What an MLP is called with."""
     if torch.compiler.is_compiling():
         return
@@ -476,15 +477,16 @@ def answer(out: object) -> None:
         raise TypeError(f"the network answers with {described(out)}; it must answer with a tensor shaped like x_t")
 
 
-def ddpm_config(c, unet_kind: type) -> None:
+def ddpm_config(c: Any, unet_kind: type) -> None:
     """The numbers of a DDPMConfig, whose U-Net is built already."""
+    unet: Any = c.unet
     if not isinstance(c.unet, unet_kind):
-        raise TypeError(f"unet is {c.unet!r}; it must be a UNetConfig")
+        raise TypeError(f"unet is {unet!r}; it must be a UNetConfig")
     choice(c.predict, "prediction", PREDICTIONS)
     number(c.p_uncond, "p_uncond", 0, 1)
     integer(c.image_size, "image_size")
-    if (c.unet.channels, c.unet.num_classes) != (c.channels, c.num_classes):
-        raise ValueError(f"the U-Net is for {c.unet.channels} channels and {c.unet.num_classes} classes, the model for {c.channels} and {c.num_classes}")
+    if (unet.channels, unet.num_classes) != (c.channels, c.num_classes):
+        raise ValueError(f"the U-Net is for {unet.channels} channels and {unet.num_classes} classes, the model for {c.channels} and {c.num_classes}")
     if c.classes and (len(set(c.classes)) != len(c.classes) or len(c.classes) != (c.num_classes or 1)):
         raise ValueError(f"classes are {c.classes}; they must be {c.num_classes or 1} different names, one for each label")
 
@@ -516,7 +518,7 @@ def guided(y: object, scale: float) -> None:
         raise ValueError(f"scale is {scale}, but there are no labels to be guided by: pass y")
 
 
-def model(config, net: object, schedule: object) -> None:
+def model(config: Any, net: object, schedule: object) -> None:
     """The parts of a DDPM."""
     if schedule is not None:
         a_schedule(schedule)
@@ -528,7 +530,7 @@ def model(config, net: object, schedule: object) -> None:
         raise ValueError(f"image_size is {config.image_size}; the U-Net's {len(config.unet.mults)} levels need a multiple of {least}")
 
 
-def same_chain(net: nn.Module, T: int) -> None:
+def same_chain(net: Any, T: int) -> None:
     """A network knows its times by their number: it remembers the T of its first model."""
     if (trained := getattr(net, "timesteps", T)) != T:
         warnings.warn(f"this network belongs to a chain of T = {trained} times, and is now asked at 1 … {T}: t means another noise level, and samples "

@@ -121,13 +121,13 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
 
 @checked
 def known(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, mask: Tensor) -> Denoiser:
-    """Inpainting: keep what is known of the picture:  ε → x̂_0 → the known pixels put in → ε.   mask: true where x_0 is known, shaped to fit x_0.
+    """Inpainting: keep what is known:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known, shaped to fit it.
 
-    At t = 0 the known pixels come out exactly.  On the way the others see only what the denoiser makes
-    of x_t, and x_t carries the known ones in noise; the true conditional would also weigh each x̂_0 by
-    how well it predicts what is known.  So this is not exact: the unknown part fits the known one less
-    well than it should.  (On an exact mixture the tests say by how much; RePaint [5] walks to and fro
-    to mend it.)
+    At t = 0 the known pixels come out exactly.  Why the others follow: x_t carries the known ones under
+    its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t is not told
+    what we know: of two numbers with correlation 0.9, the first known to be 1.5, the second comes out
+    at 0.67 ± 0.72 by DDIM and 0.94 ± 0.60 by DDPM, where 1.35 ± 0.44 is right (a test says so).  RePaint [5]
+    walks to and fro to mend that.
     """
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
         guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                 # x̂_0                   (B, *D)

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 import ddpm_tutorial
 from ddpm_tutorial import (
     DDPM, MLP, DDPMConfig, Mixture, Schedule, TrainConfig, TrainState, UNet, UNetConfig, classifier, classifier_free, clipped, cosine, data,
-    dataset_denoiser, ddim_step, ddpm_step, denoiser, drop_labels, eps_from_x0, final, from_betas, invert, likelihood, linear, loss,
-    q_posterior, q_sample, q_step, quadratic, resume, ring, sample, save, seeded_noise, sigmoid, slerp, spiral, target, timestep_embedding, timesteps,
-    to_eps, train, x0_from_eps,
+    dataset_denoiser, ddim_step, ddpm_step, denoiser, dpm_solver_2m, drop_labels, eps_from_x0, final, flow, from_betas, invert, known, likelihood, linear, loss,
+    q_posterior, q_sample, q_step, quadratic, resume, ring, sample, save, score, seeded_noise, sigmoid, slerp, spiral, target, timestep_embedding, timesteps,
+    timesteps_in_log_snr, to_eps, train, within, x0_from_eps,
 )
 from ddpm_tutorial.evaluation import judging, metrics
 from ddpm_tutorial.schedules import by_name
@@ -130,6 +130,8 @@ def of_walks(call):
         *of_steps(call),
         ("an unknown sampler", lambda: call(sampler="euler"), ValueError, "euler.*ddpm.*ddim"),
         ("a word for η", lambda: call(sampler="ddim", eta="half"), TypeError, "eta is 'half'.*number, 0 … 1"),
+        ("an unknown spacing", lambda: call(spacing="log"), ValueError, "spacing 'log'.*even, log-snr"),
+        ("η for DPM-Solver++", lambda: call(sampler="dpm++", eta=0.5), ValueError, "eta.*ddim"),
         ("an unknown variance", lambda: call(variance="fixed"), ValueError, "fixed.*small.*large"),
         ("η above 1", lambda: call(sampler="ddim", eta=2.0), ValueError, "eta is 2.0.*0.*1"), ("η for DDPM", lambda: call(eta=0.5), ValueError, "eta.*ddim"),
         ("a scale without labels", lambda: call(scale=2.0), ValueError, "scale is 2.0.*labels.*y"),
@@ -180,7 +182,7 @@ BAD = {
         ("a name", lambda: from_betas("linear"), TypeError, "beta is 'linear'.*list"), ("one number", lambda: from_betas(0.1), TypeError, "beta is 0.1.*list"),
         ("nothing", lambda: from_betas(None), TypeError, "beta is None.*list"),
     ],
-    "linear": of_betas(linear), "quadratic": of_betas(quadratic),
+    "linear": of_betas(linear), "quadratic": of_betas(quadratic), "flow": of_a_length(flow),
     "cosine": [
         *of_a_length(cosine),
         ("a negative s", lambda: cosine(10, -2.0), ValueError, "s is -2.0.*≥ 0"), ("s = NaN", lambda: cosine(10, math.nan), ValueError, "s is nan.*≥ 0"),
@@ -232,8 +234,25 @@ BAD = {
         ("a network that answers with a tuple", lambda: denoiser(lambda x, t: (x,), S)(X, 3), TypeError, r"network answers with .*tuple.*tensor"),
     ],
 
+    "score": [
+        ("a name for the denoiser", lambda: score("unet", S), TypeError, "denoiser is 'unet'.*function"),
+        ("a name for the schedule", lambda: score(same, "cosine"), TypeError, "schedule is 'cosine'"),
+        ("t above T", lambda: score(same, S)(X, 11), ValueError, "t is 11.*0 … 10"),
+    ],
+
     # Samplers.
     "timesteps": of_a_length(timesteps) + of_steps(partial(timesteps, 10)),
+    "timesteps_in_log_snr": [
+        *of_steps(partial(timesteps_in_log_snr, S)),
+        ("a length for the schedule", lambda: timesteps_in_log_snr(10), TypeError, "schedule is 10.*Schedule"),
+    ],
+    "dpm_solver_2m": [
+        *of_two_tensors(lambda s, a, b: dpm_solver_2m()(s, a, b, 3, 2), "x_t", "eps"),
+        *[(f"from t = 3 to s = {s}", lambda s=s: dpm_solver_2m()(S, X, EPS, 3, s), ValueError, rf"s = {s}.*t = 3.*goes down") for s in (3, 4)],
+        ("the step's maker for the step", lambda: walk(dpm_solver_2m), TypeError, "positional argument"),
+        ("a time for each image", lambda: dpm_solver_2m()(S, X, EPS, T4, 0), TypeError, "t is tensor.*integer"),
+        ("a walk up", lambda: final(sample(same, S, X, dpm_solver_2m(), times=[0, 5, 10])), ValueError, "s = 5.*t = 0.*goes down"),
+    ],
     "ddpm_step": [
         *of_two_tensors(lambda s, a, b: ddpm_step(s, a, b, 3, 2, EPS), "x_t", "eps"),
         *[(f"from t = 3 to s = {s}", partial(ddpm_step, S, X, EPS, 3, s, EPS), ValueError, rf"s = {s}.*t = 3") for s in (3, 4)],
@@ -329,6 +348,21 @@ BAD = {
         ("low = NaN", lambda: clipped(same, S, math.nan), ValueError, "^low is nan.*finite"),
         ("high = NaN", lambda: clipped(same, S, 0, math.nan), ValueError, "^high is nan.*finite"),
         ("at t = 0", lambda: clipped(same, S)(X, 0), ValueError, "t is 0.*1 ≤ t"),
+    ],
+
+    "within": [
+        ("a name for the one inside", lambda: within("cond", same, 1, 5), TypeError, "inside is 'cond'.*function"),
+        ("none outside", lambda: within(same, None, 1, 5), TypeError, "outside is None.*function"),
+        ("a fraction of T", lambda: within(same, same, 0.2, 0.8), TypeError, "low is 0.2.*integer"),
+        ("an interval the wrong way round", lambda: within(same, same, 5, 1), ValueError, "low is 5 and high 1.*low ≤ high"),
+    ],
+    "known": [
+        ("a name for the denoiser", lambda: known("unet", S, X, X > 0), TypeError, "denoiser is 'unet'.*function"),
+        ("a name for the schedule", lambda: known(same, "cosine", X, X > 0), TypeError, "schedule is 'cosine'"),
+        ("a list for x_0", lambda: known(same, S, [0.0], X > 0), TypeError, "x_0 is .*list.*tensor"),
+        ("a mask of numbers", lambda: known(same, S, X, torch.ones(4, 2)), TypeError, "mask is torch.float32.*bool"),
+        ("a mask of another shape", lambda: known(same, S, X, torch.ones(3, dtype=torch.bool)), ValueError, r"mask has shape \(3,\).*\(4, 2\)"),
+        ("at t = 0", lambda: known(same, S, X, X > 0)(X, 0), ValueError, "t is 0.*1 ≤ t"),
     ],
 
     # Exact denoisers.

@@ -1,13 +1,17 @@
 """The Gaussian algebra between x_0, x_t, ε and v.  [1] DDPM arXiv:2006.11239, [2] progressive distillation arXiv:2202.00512."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ddpm_tutorial import cosine, denoiser, eps_from_x0, linear, q_posterior, q_sample, q_step, target, to_eps, x0_from_eps
+from ddpm_tutorial import (
+    Mixture, cosine, ddim_step, denoiser, eps_from_x0, final, flow, linear, q_posterior, q_sample, q_step, sample, score, target, timesteps, to_eps,
+    x0_from_eps,
+)
 
 SCHEDULES = [linear(1000), cosine(1000), linear(30)]
 
@@ -116,7 +120,7 @@ def test_eps_x0_and_v_are_three_names_for_one_thing(schedule):
         torch.testing.assert_close(math.sqrt(a) * x_t - math.sqrt(1 - a) * v, x_0, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predict", ["eps", "x0", "v", "velocity"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_perfect_network_is_read_as_the_noise_whatever_it_predicts(schedule, predict):
     """to_eps undoes target, for ints and for times (B,): a denoiser always returns ε.  Unless told otherwise, what comes out of a network is ε."""
@@ -125,6 +129,40 @@ def test_a_perfect_network_is_read_as_the_noise_whatever_it_predicts(schedule, p
         x_t = q_sample(schedule, x_0, eps, t)
         torch.testing.assert_close(to_eps(schedule, x_t, target(schedule, x_0, eps, t, predict), t, predict), eps, atol=1e-11, rtol=0)
         assert torch.equal(to_eps(schedule, x_t, eps, t), eps)
+
+
+@pytest.mark.parametrize("schedule", [flow(1000), linear(1000), cosine(50)])
+def test_the_velocity_is_the_derivative_along_the_straight_path(schedule):
+    """x = (1-u) x_0 + u ε: dx/du = ε - x_0.  And read back: ε = (x_t + √ᾱ u)/(√ᾱ + √(1-ᾱ)) under any schedule."""
+    x_0, eps = randn(6, 3), randn(6, 3, seed=1)
+    for t in (1, 17, schedule.T):
+        a, b = math.sqrt(schedule.alpha_bar[t]), math.sqrt(1 - schedule.alpha_bar[t])
+        velocity = target(schedule, x_0, eps, t, "velocity")
+        np.testing.assert_allclose(velocity, eps - x_0)
+        np.testing.assert_allclose((a * x_0 + b * eps + a * velocity) / (a + b), eps, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [flow(1000), flow(20), cosine(1000)], ids=["flow-1000", "flow-20", "cosine"])
+@pytest.mark.parametrize("S", [1, 4, 20])
+def test_ddim_is_eulers_method_on_the_flows_equation(schedule, S):
+    """X = x_t/(√ᾱ + √(1-ᾱ)) is the flow's own coordinate, u = √(1-ᾱ)/(√ᾱ + √(1-ᾱ)) its time, and X_s = X_t + (u_s - u_t)·velocity is DDIM, to 1e-12."""
+    means = torch.tensor([[1.0, 0.0], [-1.0, 0.5]], dtype=torch.float64)
+    denoise, x, times = Mixture(means, 0.04).denoiser(schedule), randn(40, 2), timesteps(schedule.T, S)
+    a, b = schedule.alpha_bar.sqrt(), (1 - schedule.alpha_bar).sqrt()
+    u, X = b / (a + b), x / (a + b)[-1]
+    for t, s in pairwise(times):
+        eps = denoise(X * (a + b)[t], t)
+        X = X + (u[s] - u[t]) * (eps - (X * (a + b)[t] - b[t] * eps) / a[t])
+    torch.testing.assert_close(final(sample(denoise, schedule, x, ddim_step, times=times)), X, rtol=1e-12, atol=1e-12 * a[-1].item() ** -1)
+
+
+@pytest.mark.parametrize("t", [1, 10, 500, 1000])
+def test_the_score_is_the_gradient_of_the_log_density(t):
+    """Tweedie's formula, [1] section 3.2 and Song et al.: ∇ log q_t by autograd, of an exact mixture."""
+    schedule, x = cosine(1000), randn(20, 2).requires_grad_()
+    mixture = Mixture([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]], [0.04, 0.2, 0.01])
+    grad, = torch.autograd.grad(mixture.log_density(schedule)(x, t).sum(), x)
+    torch.testing.assert_close(score(mixture.denoiser(schedule), schedule)(x.detach(), t), grad, rtol=1e-9, atol=1e-9)
 
 
 # A network as a denoiser.
@@ -161,7 +199,7 @@ def test_the_modes_come_back_after_an_exception():
     assert [m.training for m in net.modules()] == [True, False, True]
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predict", ["eps", "x0", "v", "velocity"])
 def test_a_denoiser_answers_in_the_type_of_the_image(predict):
     """A network may compute in bfloat16; ε comes back as float32, or every later step would be rounded to 8 bits."""
     x = torch.ones(3, 2)
@@ -185,7 +223,7 @@ def test_labels_reach_the_network_and_no_labels_make_a_two_argument_call():
     assert torch.equal(denoiser(lambda x_t, t: 2 * x_t, linear(10))(torch.ones(3, 2), 4), torch.full((3, 2), 2.0))
 
 
-@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predict", ["eps", "x0", "v", "velocity"])
 def test_a_denoiser_turns_the_networks_prediction_into_eps(predict):
     """A network that answers perfectly in its own language names the very ε that was added."""
     schedule, x_0, eps = cosine(100), randn(4, 2), randn(4, 2, seed=1)

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from ddpm_tutorial import Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, denoiser, linear, sample, x0_from_eps
+from ddpm_tutorial import (
+    Mixture, classifier, classifier_free, clipped, cosine, ddim_step, ddpm_step, denoiser, final, known, linear, q_posterior, sample, within, x0_from_eps,
+)
 from ddpm_tutorial.guidance import DOUBLE_UP_TO
 
 SCHEDULE = cosine(100)
@@ -196,3 +198,92 @@ def test_the_range_can_be_chosen():
     eps = clipped(lambda x, t: 0 * x, schedule, low=0.0, high=2.0)
     x_0 = x0_from_eps(schedule, x, eps(x, 3), 3)
     assert x_0.min().item() == pytest.approx(0, abs=1e-9) and x_0.max().item() == pytest.approx(2)
+
+
+# Algorithm 1 of [1], beside Algorithm 2.
+
+def test_moving_the_mean_of_a_step_is_not_the_exact_conditional_and_bending_epsilon_is():
+    """[1] Algorithm 1 shifts the mean by Σ∇log p(y|μ).
+
+    On an exact mixture the ε-form is the conditional's step to rounding; the shifted mean is off by hundredths.
+    """
+    schedule, t, s, y, x = cosine(1000), 400, 300, 1, randn(200, 2)
+    uncond, cond = MIXTURE.denoiser(schedule), MIXTURE.denoiser(schedule, y)
+    log_prob = MIXTURE.log_prob(schedule, y)
+
+    def mean_and_variance(eps):
+        return q_posterior(schedule, x, x0_from_eps(schedule, x, eps, t), t, s)
+
+    exact, variance = mean_and_variance(cond(x, t))
+    bent, _ = mean_and_variance(classifier(uncond, log_prob, schedule)(x, t))
+    torch.testing.assert_close(bent, exact, rtol=0, atol=1e-12)
+    mu, _ = mean_and_variance(uncond(x, t))
+    at = mu.detach().requires_grad_()
+    grad, = torch.autograd.grad(log_prob(at, s).sum(), at)
+    off = (mu + variance * grad - exact).norm(dim=1)
+    assert 0.01 < off.median() < 0.2, off.median()
+
+
+# In an interval.
+
+def test_within_an_interval_one_denoiser_answers_and_outside_the_other():
+    """Both ends belong to it, and for an int only one of the two is asked."""
+    inside, outside = Counting(1.0), Counting(2.0)
+    bent, x = within(inside, outside, 20, 40), randn(3, 2)
+    assert [bent(x, t) for t in (19, 20, 40, 41)] == [2.0, 1.0, 1.0, 2.0] and (inside.calls, outside.calls) == (2, 2)
+
+
+def test_within_an_interval_each_image_has_its_own_time():
+    """A batch at several times gets each image's own answer, as the images would alone."""
+    bent = within(lambda x, t: x + 1, lambda x, t: x - 1, 20, 40)
+    x, t = randn(4, 2), torch.tensor([19, 20, 40, 41])
+    together = bent(x, t)
+    for i in range(4):
+        assert torch.equal(together[i:i + 1], bent(x[i:i + 1], int(t[i])))
+
+
+# Known pixels.
+
+def test_known_pixels_come_out_as_they_are_and_the_pair_explains_x_t():
+    """x̂_0 holds the known values, the others are the denoiser's, and ε belongs to that x̂_0; at the end of a walk they are exact."""
+    schedule, x_0, mask = cosine(100), randn(1, 2), torch.tensor([[True, False]])
+    plain, bent, x = MIXTURE.denoiser(schedule), known(MIXTURE.denoiser(schedule), schedule, x_0, mask), randn(50, 2, seed=1)
+    for t in (1, 30, 100):
+        guess, kept = (x0_from_eps(schedule, x, eps(x, t), t) for eps in (plain, bent))
+        torch.testing.assert_close(kept[:, 0], x_0[:, 0].expand(50), rtol=1e-9, atol=1e-9 / schedule.alpha_bar[t].sqrt().item())
+        torch.testing.assert_close(kept[:, 1], guess[:, 1], rtol=1e-9, atol=1e-9 / schedule.alpha_bar[t].sqrt().item())
+    for step in (ddim_step, ddpm_step):
+        walked = final(sample(bent, schedule, x, step, steps=20, noise=lambda t: randn(50, 2, seed=t)))
+        torch.testing.assert_close(walked[:, 0], x_0[:, 0].expand(50), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("step, mean, std", [(ddim_step, 0.670, 0.72), (ddpm_step, 0.94, 0.60)], ids=["ddim", "ddpm"])
+def test_filling_in_is_not_the_exact_conditional_and_by_how_much(step, mean, std):
+    """Two numbers with correlation 0.9, the first known to be 1.5: the second is N(1.35, 0.44²), and comes out further from it and wider.
+
+    By as much as the docstring says.
+    """
+    schedule = cosine(1000)
+    pair = Mixture([[0.0, 0.0]], [[[1.0, 0.9], [0.9, 1.0]]])
+    bent = known(pair.denoiser(schedule), schedule, torch.tensor([[1.5, 0.0]], dtype=torch.float64), torch.tensor([[True, False]]))
+    generator = torch.Generator().manual_seed(0)
+    walked = final(sample(bent, schedule, randn(20_000, 2), step, steps=250, noise=lambda t: torch.randn(20_000, 2, generator=generator)))[:, 1]
+    assert walked.mean().item() == pytest.approx(mean, abs=0.03) and walked.std().item() == pytest.approx(std, abs=0.02)
+    assert abs(walked.mean().item() - 1.35) > 0.3 and walked.std().item() > 1.2 * math.sqrt(1 - 0.9**2)
+
+
+# A weak model as the one to go away from.
+
+def test_autoguidance_is_the_same_line_and_sharpens_where_the_weak_model_is_wider():
+    """Karras et al.: good + (scale-1)(good - weak).  Weak: the same mixture seen through more blur.
+
+    Guided samples lie closer to the means than the good model's own.
+    """
+    schedule, x = cosine(1000), randn(2000, 2)
+    good = Mixture([[1.0, 0.0], [-1.0, 0.0]], 0.04).denoiser(schedule)
+    weak = Mixture([[1.0, 0.0], [-1.0, 0.0]], 0.16).denoiser(schedule)
+    spread = {}
+    for scale in (0.0, 1.0, 2.0):
+        ends = final(sample(classifier_free(good, weak, scale), schedule, x, steps=50))
+        spread[scale] = (ends - torch.stack([ends[:, 0].sign(), torch.zeros(2000)], 1)).square().mean().sqrt().item()
+    assert spread[0.0] == pytest.approx(0.4, rel=0.1) and spread[1.0] == pytest.approx(0.2, rel=0.1) and spread[2.0] < 0.75 * spread[1.0], spread

@@ -1,5 +1,7 @@
 """The two steps and the loop.  [1] DDPM arXiv:2006.11239, [2] DDIM arXiv:2010.02502 (its α_t is our ᾱ_t).
 
+[3] DPM-Solver++ arXiv:2211.01095.
+
 The data of most tests is N(m, c²), whose perfect denoiser is a line in x.  Then every step is  a·x + b + σ·z,  and a, b, σ can be read
 off three probes and compared with the papers' formulas to ten digits: no training, no Monte Carlo.  A noise that is added in the last
 step changes the final standard deviation by 1e-4, which no test on 100,000 samples would see.
@@ -14,7 +16,8 @@ import pytest
 import torch
 
 from ddpm_tutorial import (
-    Mixture, cosine, ddim_step, ddpm_step, final, invert, linear, q_posterior, quadratic, sample, seeded_noise, sigmoid, slerp, timesteps, x0_from_eps,
+    Mixture, classifier_free, clipped, cosine, ddim_step, ddpm_step, dpm_solver_2m, final, flow, invert, linear, q_posterior, quadratic, ring, sample,
+    seeded_noise, sigmoid, slerp, timesteps, timesteps_in_log_snr, x0_from_eps,
 )
 
 M, C = 0.3, 0.5                                                 # mean and standard deviation of the data
@@ -312,6 +315,127 @@ def test_final_is_the_last_x_t():
     assert torch.equal(final(walk), states[-1].x_t)
     with pytest.raises(ValueError, match="once"):
         final(walk)
+
+
+# The second order.
+
+@pytest.mark.parametrize("schedule", [linear(1000), cosine(1000), flow(1000), cosine(7)], ids=["linear", "cosine", "flow", "cosine-7"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_second_order_step_is_the_papers_formula(schedule, steps):
+    """[3] Algorithm 2, in its own letters: x_s = σ_s/σ_t x_t - α_s (e^{-h} - 1) D, with D = (1 + 1/2r) x̂_0 - 1/2r x̂_0,last and r = h_last/h.
+
+    The first step and the last, at s = 0, are DDIM's.
+    """
+    times, step, x = timesteps(schedule.T, steps), dpm_solver_2m(), randn(5, 2)
+    alpha, sigma = schedule.alpha_bar.sqrt().tolist(), (1 - schedule.alpha_bar).sqrt().tolist()
+    lam = [math.inf if s == 0 else math.log(a / s) for a, s in zip(alpha, sigma)]
+    last = None
+    for k, (t, s) in enumerate(pairwise(times)):
+        eps = line_denoiser(schedule)(x, t)
+        x_0 = D = (x - sigma[t] * eps) / alpha[t]
+        if 0 < k and s > 0:
+            r = (lam[t] - lam[times[k - 1]]) / (lam[s] - lam[t])
+            D = (1 + 1 / (2 * r)) * x_0 - 1 / (2 * r) * last
+        expected = D if s == 0 else sigma[s] / sigma[t] * x - alpha[s] * math.expm1(-(lam[s] - lam[t])) * D
+        x, last = step(schedule, x, eps, t, s), x_0
+        torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-9)
+
+
+def test_halving_the_second_order_steps_divides_the_error_by_four_and_ddims_by_two():
+    """On N(m, c²) the walk's end is known: (x_t - √ᾱ_t m)/√(ᾱ_t c² + 1 - ᾱ_t) never changes.
+
+    Measured between two noise levels, so that no last step is mixed in.
+    """
+    schedule, x = cosine(64_000), column(-1.0, 0.5, 2.0)
+    high, low = 48_000, 8_000
+
+    def spread(t):
+        return math.sqrt(schedule.alpha_bar[t] * C**2 + 1 - schedule.alpha_bar[t])
+
+    end = schedule.alpha_bar[low].sqrt() * M + spread(low) / spread(high) * (x - schedule.alpha_bar[high].sqrt() * M)
+    orders = {}
+    for name, make in {"ddim": lambda: ddim_step, "2m": dpm_solver_2m}.items():
+        errors = [(final(sample(line_denoiser(schedule), schedule, x, make(), times=[high - i * (high - low) // S for i in range(S + 1)])) - end).norm().item()
+                  for S in (20, 40, 80, 160)]
+        orders[name] = [a / b for a, b in pairwise(errors)]
+    assert all(ratio > 3.4 for ratio in orders["2m"]) and all(1.8 < ratio < 2.2 for ratio in orders["ddim"]), orders
+
+
+def test_on_the_ring_few_second_order_steps_are_better_than_many_of_ddim():
+    """An exact mixture, times even in log SNR: 25 calls of DPM-Solver++(2M) end nearer to the ODE's end than 50 of DDIM on either list of times."""
+    schedule, x = cosine(1000), randn(500, 2)
+    denoise = ring().denoiser(schedule)
+
+    def end(step, times):
+        return final(sample(denoise, schedule, x, step, times=times))
+
+    ode = end(dpm_solver_2m(), timesteps(1000))
+    error = {(name, S): (end(make(), times) - ode).norm(dim=1).square().mean().sqrt().item() for name, make, S, times in (
+        ("2m", dpm_solver_2m, 25, timesteps_in_log_snr(schedule, 25)), ("ddim", lambda: ddim_step, 50, timesteps(1000, 50)),
+        ("ddim in log SNR", lambda: ddim_step, 50, timesteps_in_log_snr(schedule, 50)))}
+    assert error["2m", 25] < 0.6 * min(error["ddim", 50], error["ddim in log SNR", 50]), error
+
+
+@pytest.mark.parametrize("S", [3, 8, 20])
+def test_the_second_order_walk_is_diffusers(S):
+    """DPMSolverMultistepScheduler, dpmsolver++, order 2, midpoint, on the same β and the same times (theirs are ours minus 1).
+
+    Under linear: their tables are float32, in which cosine's last ᾱ, 2e-9, has three digits left.
+    """
+    diffusers = pytest.importorskip("diffusers")
+    schedule, times = linear(1000), timesteps(1000, S)
+    theirs = diffusers.DPMSolverMultistepScheduler(
+        num_train_timesteps=1000, trained_betas=schedule.beta[1:].tolist(), algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
+        final_sigmas_type="zero", lower_order_final=False)
+    theirs.set_timesteps(timesteps=[t - 1 for t in times[:-1]])
+    x, denoise = randn(6, 2).float(), ring().denoiser(schedule)
+    for state in sample(denoise, schedule, x, dpm_solver_2m(), times=times):
+        torch.testing.assert_close(x, state.x_t, rtol=2e-5, atol=2e-5)
+        if state.t:
+            x = theirs.step(denoise(x, state.t), state.t - 1, x, return_dict=False)[0]
+
+
+def test_guided_and_clipped_denoisers_walk_in_second_order_too():
+    """A step sees ε and nothing else: with a clipped denoiser the last step ends within the bounds, and with a guided one at scale 1 nothing changes."""
+    schedule, mixture, x = cosine(1000), ring(), randn(50, 2)
+    cond, uncond = mixture.denoiser(schedule, y=2), mixture.denoiser(schedule)
+    box = clipped(classifier_free(cond, uncond, 4.0), schedule, -0.5, 0.5)
+    assert final(sample(box, schedule, x, dpm_solver_2m(), steps=10)).abs().max() <= 0.5 + 1e-12
+    once, twice = (final(sample(eps, schedule, x, dpm_solver_2m(), steps=10)) for eps in (cond, classifier_free(cond, uncond, 1.0)))
+    assert torch.equal(once, twice)
+
+
+def test_a_step_that_remembers_is_for_one_walk_and_walks_down():
+    """The x̂_0 of another walk would be mixed in silently; up, from t = 0, where λ is infinite, the line cannot be drawn."""
+    schedule, x, step = cosine(10), column(1.0), dpm_solver_2m()
+    final(sample(line_denoiser(schedule), schedule, x, step, steps=3))
+    with pytest.raises(ValueError, match=r"stands at t = 0.*go on from t = 10.*new dpm_solver_2m"):
+        final(sample(line_denoiser(schedule), schedule, x, step, steps=3))
+    with pytest.raises(ValueError, match="this step goes down"):
+        final(sample(line_denoiser(schedule), schedule, x, dpm_solver_2m(), times=[1, 5, 10]))
+
+
+@pytest.mark.parametrize("make", [linear, cosine, sigmoid, quadratic, flow])
+@pytest.mark.parametrize("T", [1, 2, 3, 10, 100])
+def test_times_in_log_snr_fall_strictly_from_T_to_0_for_every_number_of_steps(make, T):
+    """S + 1 integers, whatever the schedule: where two of them would be one, the later moves down."""
+    schedule = make(T)
+    for S in range(1, T + 1):
+        times = timesteps_in_log_snr(schedule, S)
+        assert len(times) == S + 1 and times[0] == T and times[-1] == 0 and all(s < t for t, s in pairwise(times))
+        assert all(type(t) is int for t in times)
+    assert timesteps_in_log_snr(schedule) == list(range(T, -1, -1))
+
+
+@pytest.mark.parametrize("make", [linear, cosine, flow])
+def test_times_in_log_snr_are_even_in_it(make):
+    """Between -8 and 8, each within half the gap to the next integer time of where it should be."""
+    schedule, S = make(1000), 12
+    times = timesteps_in_log_snr(schedule, S)[1:-1]
+    ends = schedule.log_snr[[-1, 1]].clamp(-8, 8)
+    for wanted, t in zip(torch.linspace(*ends.tolist(), S)[1:], times):
+        gaps = (schedule.log_snr[max(t - 1, 1)] - schedule.log_snr[t]).abs(), (schedule.log_snr[t] - schedule.log_snr[t + 1]).abs()
+        assert abs(schedule.log_snr[t] - wanted) <= max(gaps) / 2 + 1e-6
 
 
 # Noise.

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_tutorial import Schedule, cosine, from_betas, linear, quadratic, sigmoid
+from ddpm_tutorial import Schedule, cosine, flow, from_betas, linear, quadratic, sigmoid
 
-ALL = [linear, cosine, sigmoid, quadratic]
+ALL = [linear, cosine, sigmoid, quadratic, flow]
 LENGTHS = [1, 2, 3, 10, 50, 1000, 2000]
 
 
@@ -96,6 +96,15 @@ def test_sigmoid_is_the_papers_curve_but_for_the_capped_last_step(start, end, ta
     T = 100
     gamma = [(s(end) - s(start + (end - start) * t / T)) / (s(end) - s(start)) for t in range(T)]
     np.testing.assert_allclose(sigmoid(T, start, end, tau).alpha_bar[:T], gamma, rtol=1e-10)
+
+
+@pytest.mark.parametrize("T", [10, 1000])
+def test_flow_has_the_signal_to_noise_ratio_of_the_straight_path(T):
+    """Lipman et al.: (1-u) x_0 + u ε has SNR ((1-u)/u)², u = t/T, but for the last step, which is capped like the others' (u = 1 would leave no signal)."""
+    schedule = flow(T)
+    u = np.arange(1, T) / T
+    np.testing.assert_allclose(schedule.snr[1:T], ((1 - u) / u) ** 2, rtol=1e-9)
+    assert schedule.beta[T].item() == pytest.approx(0.999, rel=1e-9)
 
 
 @pytest.mark.parametrize("T, said", [(50, "0.776"), (200, "0.364")])

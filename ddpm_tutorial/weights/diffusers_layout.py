@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import integer
 from ..schedules import SCHEDULES, Schedule, by_name, cosine, from_betas, linear, quadratic
@@ -139,7 +139,7 @@ def schedule_of(theirs: dict) -> Schedule:
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def export(model: nn.Module, folder: str | Path) -> Path:
+def export(model: Any, folder: str | Path) -> Path:
     """Write a model as a folder that diffusers opens:  DDPMPipeline.from_pretrained(folder), or UNet2DModel for one with labels."""
     net = getattr(model, "net", None)
     if not isinstance(net, UNet):
