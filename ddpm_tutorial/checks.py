@@ -35,6 +35,9 @@ def checked(function: F) -> F:
     names = list(parameters)
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     rules = [(name, rule) for name, p in parameters.items() if (rule := RULES.get(f"{name}: {_type(p)}") or RULES.get(name))]
+    images = [name for name in names if name in IMAGES]
+    rules += [(name, _floating if name == images[0] else functools.partial(_like, images[0])) for name in images]
+    rules.sort(key=lambda rule: names.index(rule[0]))
 
     @functools.wraps(function)
     def call(*args, **options):
@@ -133,28 +136,43 @@ def _T(given: dict) -> float:
     return given.get("T", math.inf)
 
 
-def _times(name, t, given):
-    """One time for all, or one for each: 0 … T."""
-    T = _T(given)
+def within_chain(t: int | Tensor, T: int) -> None:
+    """0 ≤ t ≤ T: an int, or integers (B,) as far as they can be seen without making a GPU wait."""
+    if (type(t) is int and 0 <= t <= T) or torch.compiler.is_compiling():
+        return
     if not isinstance(t, Tensor):
-        integer(t, name, 0, T)
+        integer(t, "t", 0, T)
         return
     if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool or t.ndim > 1:
-        raise TypeError(f"{name} is a {t.dtype} tensor of shape {tuple(t.shape)}; it must hold integers, of shape () or (B,)")
-    if t.is_cuda:
+        raise TypeError(f"t is a {t.dtype} tensor of shape {tuple(t.shape)}; it must hold integers, of shape () or (B,)")
+    if t.numel() and not t.is_cuda:
+        low, high = t.aminmax()
+        if low.item() < 0 or high.item() > T:
+            raise ValueError(f"t is {t.tolist()}; it must lie in 0 … T = {T}, where 0 is the data")
+
+
+def fits(c: Tensor, x: Tensor) -> None:
+    """One coefficient, or one for each of a batch of floating-point numbers."""
+    if torch.compiler.is_compiling():
         return
-    if t.numel() and not (0 <= t.min() and t.max() <= T):
-        raise ValueError(f"{name} is {t.tolist()}; it must lie in 0 … T = {T}, where 0 is the data")
-    batch = next((value for x, value in given.items() if x in IMAGES), None)
-    if batch is not None and t.ndim == 1 and len(t) not in (1, len(batch)):
-        raise ValueError(f"there are {len(t)} times for a batch of {len(batch)}: give one int, or a tensor with one time per image")
+    floating(x, "x")
+    if c.ndim == 1 and len(c) not in (1, len(x)):
+        raise ValueError(f"there are {len(c)} times for a batch of {len(x)}: give one int, or a tensor with one time per image")
+
+
+def _times(name, t, given):
+    """An int, for `Schedule.at` looks at tensors, which all go there."""
+    if not isinstance(t, Tensor):
+        integer(t, name, 0, _T(given))
 
 
 def _earlier(name, s, given):
     """0 ≤ s < t."""
-    _times(name, s, given)
-    t = given["t"]
-    if isinstance(t, Tensor) and isinstance(s, Tensor) and t.device != s.device:
+    t, T = given["t"], _T(given)
+    within_chain(t, T)
+    if not isinstance(s, Tensor):
+        integer(s, name, 0, T)
+    elif isinstance(t, Tensor) and t.device != s.device:
         raise ValueError(f"t is on {t.device} and s on {s.device}; they must be on one device")
     late = s >= t
     if late if isinstance(late, bool) else not late.is_cuda and late.any():
@@ -165,7 +183,6 @@ def _each(name, t, given):
     """One time for each."""
     if not isinstance(t, Tensor):
         raise TypeError(f"t is {t!r}; the loss takes one time for each image, a tensor (B,)")
-    _times(name, t, given)
 
 
 def _time(name, t, given):
@@ -221,13 +238,15 @@ def a_schedule(value: object) -> None:
     _schedule("schedule", value, {})
 
 
-def _images(name, value, given):
-    """A batch; the second of a function is shaped like the first."""
-    first = next(x for x in given if x in IMAGES)
-    if first == name:
-        floating(value, name)
-    else:
-        alike(**{first: given[first], name: value})
+def _floating(name, value, given):
+    floating(value, name)
+
+
+def _like(first, name, value, given):
+    """The second batch of a function is shaped like the first."""
+    x = given[first]
+    if not (type(value) is type(x) is Tensor and value.dtype is x.dtype and value.shape == x.shape and value.device == x.device and x.is_floating_point()):
+        alike(**{first: x, name: value})
 
 
 def _like_x_t(name, value, given):
@@ -544,7 +563,7 @@ IMAGES = {"x_0", "x_t", "x_s", "x", "eps", "out", "a", "b"}      # batches; the 
 
 RULES: dict[str, Callable] = {
     "schedule": _schedule,
-    **dict.fromkeys(IMAGES, _images), "z": _perhaps(_like_x_t),
+    "z": _perhaps(_like_x_t),
     "t": _times, "s": _earlier, "s: float": _numbers(0),
     "t: int": _time, "t: Tensor": _each, "t: int | None": _half_way, "s: int": _to,
     "T": _integers(1), "steps": _perhaps(_steps), "times": _perhaps(_list),

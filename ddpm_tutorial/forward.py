@@ -162,6 +162,7 @@ class NetDenoiser:
     @checked
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
         checks.noisy(t)
+        checks.fits(self.schedule.at(t), x_t)                   # before the network is asked: a time for each image, or one for all
         times = t.to(x_t.device).expand(len(x_t)) if isinstance(t, Tensor) else torch.full((len(x_t),), t, device=x_t.device)       # (B,)
         with evaluating(self.net):
             out = self.net(x_t, times) if self.y is None else self.net(x_t, times, self.y)

@@ -69,21 +69,19 @@ class Schedule:
         """log(ᾱ_t / (1-ᾱ_t)), (T+1,); +∞ at t = 0.  Half of it is the λ of DPM-Solver."""
         return self.snr.log()
 
-    @checked
     def at(self, t: int | Tensor) -> Tensor:
         """ᾱ_t in float64: () for an int, (B,) for a (B,) integer tensor.  0 ≤ t ≤ T, else ValueError (on a CUDA tensor unchecked)."""
+        checks.within_chain(t, self.T)                          # or -1 would count from the noisy end, silently
         if not isinstance(t, Tensor):
             return self.alpha_bar[t]
         if t.is_cuda:                                           # the table goes to the times: bringing them here would make the GPU wait
             return self.alpha_bar.to(t.device, non_blocking=True)[t.long()]
         return self.alpha_bar[t.cpu().long()]                   # an Apple GPU has no float64, so there the times come to the table
 
-    @checked
     def signal(self, t: int | Tensor, x: Tensor) -> Tensor:
         """√ᾱ_t, what multiplies x_0 in x_t; shaped and typed to multiply x."""
         return like(self.at(t).sqrt(), x)
 
-    @checked
     def noise(self, t: int | Tensor, x: Tensor) -> Tensor:
         """√(1-ᾱ_t), what multiplies ε in x_t; shaped and typed to multiply x.
 
@@ -99,6 +97,7 @@ def like(c: Tensor, x: Tensor) -> Tensor:
     Without the trailing ones a (B,) would multiply the *last* axis: where B happens to be the image's
     width, nothing complains, and every column of pixels gets a noise level of its own.
     """
+    checks.fits(c, x)
     c = c.to(x.dtype).to(x.device, non_blocking=x.is_cuda)      # type first: Apple GPUs have no float64; and nothing makes a CUDA GPU wait
     return c.view(-1, *[1] * (x.ndim - 1))
 
