@@ -582,7 +582,10 @@ BAD = {
         ("a list", lambda: train(run(), [0.0]), ValueError, "images are .*list.*tensor"),
         ("images that are no images, after all", lambda: train(run(), IMAGES.byte(), Y, transform=lambda x: x), ValueError, "uint8.*float"),
     ],
-    "resume": [("a file that is not there", lambda: resume(NOTHING), FileNotFoundError, r"here.safetensors.*train")],
+    "resume": [
+        ("a file that is not there", lambda: resume(NOTHING), FileNotFoundError, r"here.safetensors.*train"),
+        ("another learning rate", lambda: resume(NOTHING, lr=1.0), TypeError, "lr cannot be changed.*precision"),
+    ],
 
     # Data.
     "data.load": [
@@ -689,6 +692,7 @@ WITHOUT_ROWS = {
     "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "loop.Progress": "a record",
     "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
+    "checkpoint.averaged": "takes a path; resume has the rows",
     "checkpoint.previous": "takes a path", "data.cache": "takes a path", "devices.device": "takes nothing", "devices.processes": "takes nothing",
     "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
     "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",

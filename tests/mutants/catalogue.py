@@ -269,14 +269,15 @@ CATALOGUE = [Mutant(*row) for row in [
      "test_ddpm.py", "lucidrains' interpolate"),
 
     # Training.
-    ("average-of-the-buffers", "training/loop.py",
-     "AveragedModel(self.model.net, multi_avg_fn=self._average)", "AveragedModel(self.model.net, multi_avg_fn=self._average, use_buffers=True)",
+    ("average-of-the-buffers", "training/state.py",
+     "AveragedModel(unwrapped(self.model.net), multi_avg_fn=self._average)",
+     "AveragedModel(unwrapped(self.model.net), multi_avg_fn=self._average, use_buffers=True)",
      "training/test_loop.py", "lucidrains #136: black images"),
-    ("average-without-warm-up", "training/loop.py",
+    ("average-without-warm-up", "training/state.py",
      "decay = min(self.config.ema, (1 + self.step) / (10 + self.step))", "decay = self.config.ema",
      "training/test_loop.py", "improved-diffusion #59, diffae #16"),
     ("average-of-what-is-not-finite", "training/loop.py",
-     "        if not (math.isfinite(value)", "        if False and not (math.isfinite(value)",
+     "    if not (math.isfinite(value)", "    if False and not (math.isfinite(value)",
      "training/test_loop.py", "imagen-pytorch #129"),
     ("noise-not-a-function-of-the-step", "training/draws.py",
      "torch.Generator().manual_seed(seeded(config.seed, 1, step))", "torch.Generator().manual_seed(seeded(config.seed, 1, 0))",
@@ -288,7 +289,7 @@ CATALOGUE = [Mutant(*row) for row in [
      "    state.optimizer.load_state_dict(", "    () or (",
      "training/test_checkpoint.py", "accelerate #4195: inexact resume"),
     ("average-not-restored", "training/checkpoint.py",
-     "    load_weights(state.ema, _part(tensors, \"ema.\"), path)\n", "",
+     "    state.ema.load_state_dict(parts[\"ema\"])\n", "",
      "training/test_checkpoint.py", "accelerate #3996"),
 
     # Data.

@@ -85,11 +85,11 @@ def test_your_own_network_and_schedule_can_be_resumed(tmp_path):
 
 def test_what_was_decided_once_is_kept(tmp_path, monkeypatch):
     """The precision that suited the first machine, the steps that seconds became, the micro-batch that fitted: a resumed run decides nothing anew."""
-    monkeypatch.setattr("ddpm_tutorial.training.loop.best_precision", lambda where: "bfloat16")
+    monkeypatch.setattr("ddpm_tutorial.training.state.best_precision", lambda where: "bfloat16")
     state = trained(3, replace(RUN, precision=None, steps=None, seconds=1.0))
     state.config = replace(state.config, steps=7, micro=2)      # as `train` does
     save(state, tmp_path / "checkpoint.safetensors")
-    monkeypatch.setattr("ddpm_tutorial.training.loop.best_precision", lambda where: "float32")
+    monkeypatch.setattr("ddpm_tutorial.training.state.best_precision", lambda where: "float32")
     again = resume(tmp_path / "checkpoint.safetensors", net=Line())
     assert again.config == state.config and (again.config.precision, again.config.steps, again.config.micro) == ("bfloat16", 7, 2)
 

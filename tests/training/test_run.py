@@ -1,6 +1,7 @@
 """A run in a folder: whatever stops it, what was done is kept."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -50,8 +51,9 @@ def stop_at(state, steps):
     return state.model.net.register_forward_pre_hook(forward)
 
 
-# Killed.  The same file is the process that is killed: python tests/test_run.py train FOLDER PRECISION.
+# Killed.  The same file is the process that is killed: PYTHONPATH=tests python tests/training/test_run.py train FOLDER PRECISION.
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}     # tiny.py
 KILLED = replace(RUN, steps=24, batch=4, micro=3, flip=True, times="logit-normal")
 GROWING = [(4, 10), (8, 14)]
 
@@ -76,7 +78,7 @@ def train_and_say_so(folder, precision):
 def killed(folder, precision, at, after):
     """Start it in a process of its own, wait until it saves step `at`, and kill it `after` so many seconds."""
     command = [sys.executable, "-W", "ignore", __file__, "train", str(folder), precision]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         for line in process.stdout:
             if int(line) >= at:
                 break
@@ -107,7 +109,7 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_happened(precision, fold
 
 
 def kill_many(times=20):
-    """python tests/test_run.py kill: the same, many times over, and now and then twice in one run."""
+    """PYTHONPATH=tests python tests/training/test_run.py kill: the same, many times over, and now and then twice in one run."""
     from tempfile import TemporaryDirectory
 
     torch.set_num_threads(1)
