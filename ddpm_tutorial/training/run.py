@@ -258,7 +258,8 @@ class Steady:
         try:
             return self._stream.write(text)
         except UnicodeEncodeError as error:                     # an ε on a terminal that has none
-            return self.write(text.encode(error.encoding, "replace").decode(error.encoding))
+            encoding = getattr(self._stream, "encoding", None) or error.encoding            # the error's is "charmap" for each code page
+            return self.write(text.encode(encoding, "replace").decode(encoding))
         except (OSError, ValueError) as error:                  # ValueError: it was closed
             self._lost(error)
         return len(text)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
 
 from ..unet import UNet, UNetConfig
 
@@ -139,7 +140,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     try:
         header = json.loads(meta["header"])
         tensors |= {name: tensors[first] for name, first in header.pop("shared", {}).items()}
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged: its header cannot be read ({error!r})") from None
     return tensors, header
 
@@ -182,11 +183,20 @@ def check_unet(config: UNetConfig, weights: Mapping[str, Tensor], path: str | Pa
     if config.blocks * len(config.mults) > len(weights):        # or building it would already take for ever
         raise ValueError(f"the weights in {path} do not fit this network: there are {len(weights)}, and it has {config.blocks} blocks on each level")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Blank():
             net = UNet(config)
     except (RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} has settings that cannot be: {str(error).splitlines()[0]}") from None
     check_fit(net.state_dict(), weights, path)
+
+
+class _Blank(TorchFunctionMode):
+    """No normal random numbers for tensors that have no memory: to be told so, torch would load its symbolic half, for two seconds."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def load_weights(net: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:

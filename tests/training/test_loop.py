@@ -153,14 +153,17 @@ def test_micro_batches_are_the_same_run(micro, whole):
     assert_same(state, whole, tolerance=1e-5)
 
 
-def cramped(state, room):
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+
+def cramped(state, room, error=CUDA):
     """More than `room` images at a time do not fit into memory.  → the sizes that were tried"""
     tried = []
 
     def forward(net, args):
         tried.append(len(args[0]))
         if len(args[0]) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+            raise error
 
     state.model.net.register_forward_pre_hook(forward)
     return tried
@@ -176,6 +179,20 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(whole):
     assert tried[:6] == [8, 4, 2, 2, 2, 2] and set(tried[2:]) == {2} and state.config == given.config
     assert_same(state, given)
     assert_same(state, whole, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("words", ["MPS backend out of memory (MPS allocated: 9.00 GB)", "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+                                   "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."])
+def test_apple_and_the_cpu_say_it_in_words(words, whole):
+    """Their error is a plain RuntimeError; any other one is not swallowed."""
+    state = fresh(EIGHT)
+    tried = cramped(state, room=4, error=RuntimeError(words))
+    list(train(state, IMAGES, LABELS))
+    assert tried[:3] == [8, 4, 4]
+    assert_same(state, whole, tolerance=1e-5)
+    cramped(state := fresh(EIGHT), room=4, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(train(state, IMAGES, LABELS))
 
 
 def test_out_of_memory_in_the_middle_of_a_run_repeats_only_that_step(whole):
