@@ -692,7 +692,6 @@ WITHOUT_ROWS = {
     "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "loop.Progress": "a record",
     "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
-    "checkpoint.averaged": "takes a path; resume has the rows",
     "checkpoint.previous": "takes a path", "data.cache": "takes a path", "devices.device": "takes nothing", "devices.processes": "takes nothing",
     "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
     "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",

@@ -7,11 +7,11 @@ Around the loop, `run.py` adds a progress bar, a log and Ctrl-C, `checkpoint.py`
 each data set is trained with.
 """
 
-from .checkpoint import averaged, resume, save
+from .checkpoint import resume, save
 from .devices import best_precision, device, gathered, processes
 from .draws import draw
 from .loop import Progress, TrainConfig, TrainState, learning_rate, train
 from .recipes import RECIPES, recipe
 
-__all__ = ["RECIPES", "Progress", "TrainConfig", "TrainState", "averaged", "best_precision", "device", "draw", "gathered", "learning_rate", "processes",
+__all__ = ["RECIPES", "Progress", "TrainConfig", "TrainState", "best_precision", "device", "draw", "gathered", "learning_rate", "processes",
            "recipe", "resume", "save", "train"]

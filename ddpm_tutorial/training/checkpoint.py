@@ -75,12 +75,6 @@ def resume(path: str | Path, where: torch.device | str = "cpu", net: nn.Module |
         raise
 
 
-def averaged(path: str | Path, where: torch.device | str = "cpu", net: nn.Module | None = None) -> DDPM:
-    """The model to sample from, out of a checkpoint or the folder of a run."""
-    path = Path(path)
-    return resume(path / "checkpoint.safetensors" if path.is_dir() else path, where, net).averaged_model()
-
-
 def _resumed(path, where, net, changes):
     """One file, checked whole.  Whatever is wrong with it is a ValueError with its name."""
     tensors, header = read(path, "checkpoint")
@@ -122,7 +116,7 @@ def _state(path, tensors, header, where, net, changes):
     # The model and its average.
     model = DDPM(config, net, Schedule(own["alpha_bar"]) if "alpha_bar" in own else None).to(where)
     state = TrainState(model, replace(how, **changes), step, losses.tolist(), by_time)
-    unwrapped(model.net).trained_T = state.ema.module.trained_T = model.schedule.T
+    unwrapped(model.net).trained_T = model.schedule.T
     check_fit(state.ema.state_dict(), parts["ema"], path, "averaged weights", dtypes=True)
     check_fit(unwrapped(model.net).state_dict(), parts["net"], path, dtypes=True)
     if lost := [name for name, _ in state.ema.named_parameters() if not parts["ema"][name].isfinite().all()]:

@@ -5,6 +5,7 @@ parts, and that is all there is to it: t, ε, flips and dropped labels were draw
 of the rows, each share goes through the network a few images at a time, and what comes out is the gradient of one batch, up to rounding.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -51,6 +52,14 @@ def gradient(state: TrainState, call: Callable, images: Tensor, y: Tensor | None
             if not _out_of_memory(error):
                 raise
         _halve(state)                                           # not in the except clause: the error would keep alive what filled the memory
+
+
+def refuse_what_is_not_finite(state: TrainState, batch: Batch, lr: float) -> None:
+    """Stop before weights and average have seen it.  (In float16 a gradient may overflow: the scaler then skips the step, and tries a smaller scale.)"""
+    value = batch.losses.mean().item()
+    if not (math.isfinite(value) and (math.isfinite(batch.norm) or state.scaler.get_scale() > 1)):
+        raise FloatingPointError(f"loss {value}, gradient norm {batch.norm} at step {state.step}, learning rate {lr:.2g}: lower the learning rate "
+                                 "or look for NaN in the data. The averaged weights were not touched.")
 
 
 def _gradient(state, call, images, y, transform, drawn):

@@ -8,8 +8,12 @@
     until converged
 
 It reads like a regression, and is one: show the network a spoilt image and the time, let it guess the noise, and move each weight a little to where the
-guess would have been better.  There is no adversary and no sequence to unroll: every step asks about one time only, at random, and over
-many steps the network has been asked about all of them.
+guess would have been better.  There is no adversary and no sequence to unroll: each image of a batch is asked about at one time only, drawn at random,
+and over many steps the network has been asked about all of them.  That this is enough is what notebook 03 derives: the bound on
+the likelihood is a sum over t, and a sum can be estimated by drawing t.
+
+How to see that it works: where ε is predicted, the first loss is about 1, since a network whose last layer is zero says 0 and ε has variance 1.  It falls
+fast, then slowly, and never to 0, because x_t does not tell its noise exactly.  A loss that looks good says little about the images: sample.
 
 The loop below has those lines in that order.  What is needed besides stands elsewhere, under its name: `draws.py` (what is random), `gradient.py`
 (micro-batches, half precision, several processes), `pace.py` (seconds as steps), `state.py` (settings; the weights' average), `checkpoint.py`, `run.py`.
@@ -26,10 +30,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..checks import described
-from ..weights.files import unwrapped
 from .devices import processes
 from .draws import draw
-from .gradient import Batch, asked_to_stop, gradient, parallel
+from .gradient import asked_to_stop, gradient, parallel, refuse_what_is_not_finite
 from .pace import Pace
 from .state import TrainConfig, TrainState
 
@@ -58,38 +61,42 @@ def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: flo
     state.model._images(images if transform is None else transform(images[:1]))
     if state.config.batch % processes()[1]:
         raise ValueError(f"batch is {state.config.batch}; it must be a multiple of the number of processes, {processes()[1]}")
-    _one_chain(state)
-    return _steps(state, images, state.model._labels(len(images), y), until, transform or (lambda x: x))
+    state.refuse_another_chain()
+    return _steps(state, images, state.model._labels(len(images), y, null=False), until, transform or (lambda x: x))
 
 
 def _steps(state, images, y, until, transform):
     net, T, shape = state.model.net, state.model.schedule.T, transform(images[:1]).shape[1:]
-    call, pace, together = parallel(net, state.config), Pace(state), processes()[1] > 1
+    call, pace, several = parallel(net, state.config), Pace(state), processes()[1] > 1
     stop = asked_to_stop(state, images.device)
 
-    while state.step < min(until, state.config.steps or math.inf) and not (stop if together else state.stop):
+    while state.step < min(until, state.config.steps or math.inf) and not (stop if several else state.stop):
         net.train()                                             # dropout on: whoever sampled in between has switched it off
 
-        # Lines 2 to 4: which images, which times, which noise, for the whole batch.  All three are functions of (seed, step) and of nothing
-        # that came before.  Drawn one after another from a global generator, they would differ after a resume, or when somebody plots a sample.
-        drawn = draw(state.step, len(images), T, shape, state.config)
+        # Lines 2 to 4.  Which images, which times, which noise, for the whole batch.  All three are functions of (seed, step), and of nothing that came
+        # before.  Drawn one after another from a global generator they would be others after a resume, and others again when somebody
+        # draws a sample to look at in between: the commonest reason why two runs with one seed differ.
+        drawn = draw(state.step, len(images), T, shape, state.config)           # rows (B,), t (B,), ε (B, C, H, W)
 
-        # Line 5, its gradient: the mean over the batch of ‖ε - ε_θ(x_t, t)‖² / dim, derived with respect to θ.  Its norm is clipped (the paper's
-        # code does so, at 1): one unlucky batch early on would otherwise throw the weights far away.
+        # Line 5, the gradient: of the mean over the batch of ‖ε - ε_θ(x_t, t)‖² / dim, with respect to every weight.  An average over B random
+        # questions stands for the average over all questions; it is right on average, and the larger B, the less it jitters.
+        # It is clipped to a norm of at most 1, as in the paper's code: one unlucky batch early on would throw the weights far away.
         batch = gradient(state, call, images, y, transform, drawn)
         stop = batch.stop
 
-        # Line 5, its step: AdamW [3] instead of plain gradient descent, since gradients are large at some times and small at others, and each weight's step
-        # is measured by its own gradient's size.  What is not finite stops here: one NaN in the average would be in it for ever.
+        # Line 5, the step.  Not plain gradient descent but AdamW [3]: the gradient is large for some weights and small for others, and what is a good step for
+        # the ones is too much or nothing for the others.  Adam divides each weight's gradient by that gradient's usual size.
+        # What is not finite stops here, before anything is changed: one NaN would be in the average for ever.
         lr = learning_rate(state.step, state.config)
-        _refuse_what_is_not_finite(state, batch, lr)
+        refuse_what_is_not_finite(state, batch, lr)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.scaler.step(state.optimizer)                      # θ ← θ - lr · (Adam's direction + weight decay · θ)
         state.scaler.update()                                   # does nothing but in float16
 
-        # What we will sample from is not θ but its running average θ̄.  θ jitters about, with every batch; the average of many such θ lies in
-        # the middle, and its images are better (so does [1], appendix B; how much, and why: [2]).  The training itself never looks at it.
+        # What we will sample from is not θ but its running average θ̄.  Every batch pushes θ somewhere else, so it never comes to rest; the
+        # average of many such θ lies in the middle of where they wander, and draws better images ([1], appendix B; how much, and why: [2]).
+        # Training itself never looks at it.  Sampling from θ by mistake is not an error anywhere: the images are only worse.
         state.ema.update_parameters(net)                        # θ̄ ← d θ̄ + (1-d) θ
 
         state.remember(drawn.t, batch.losses)
@@ -101,26 +108,11 @@ def _steps(state, images, y, until, transform):
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then constant, or half a cosine that would reach 0 one step after the last.
 
-    Up slowly: Adam divides by the gradient's size, which it has to estimate first.  Down at the end: a smaller step jitters less, and the
-    last of the loss is in that jitter.  A run of another length has another curve, which is why `seconds` become a number of steps once and for all.
+    Up slowly, since Adam divides by the gradient's usual size, which it has to get to know first: its first steps are long and badly aimed.
+    Down at the end, since a smaller step jitters less, and the last of the loss is in that jitter.
+    A run of another length has another curve: which is why `seconds` become a number of steps once and for all, and why a run cannot be made longer later
+    and still be the run that was longer from the start.
     """
     if config.steps is None or config.decay == "constant" or step < config.warmup:
         return config.lr * min(1.0, (step + 1) / config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
-
-
-def _refuse_what_is_not_finite(state: TrainState, batch: Batch, lr: float) -> None:
-    value = batch.losses.mean().item()
-    if not (math.isfinite(value) and (math.isfinite(batch.norm) or state.scaler.get_scale() > 1)):   # a scaler first tries smaller scales, and skips the step
-        raise FloatingPointError(f"loss {value}, gradient norm {batch.norm} at step {state.step}, learning rate {lr:.2g}: lower the learning rate "
-                                 "or look for NaN in the data. The averaged weights were not touched.")
-
-
-def _one_chain(state: TrainState) -> None:
-    """A network learns what t = 500 looks like in *its* chain.  In one of another length the same t is another amount of noise, and every answer is wrong."""
-    T, trained = state.model.schedule.T, getattr(unwrapped(state.model.net), "trained_T", None)
-    if state.step and trained not in (None, T):
-        raise ValueError(f"this run began with {trained} timesteps, and the model now has {T}: "
-                         "its times are not those that the network has learnt; begin a new run")
-    for net in (unwrapped(state.model.net), state.ema.module):
-        net.trained_T = T                                       # type: ignore[assignment]      # goes with the network, wherever it goes

@@ -84,7 +84,10 @@ def _trained(state, images, y, stages, checkpoint, log):
             if progress.step % LOG_STEPS == 0 or progress.step == progress.steps:
                 log.write(state, progress, seconds, speed)
             if seconds > due:
-                save(state, checkpoint)
+                try:
+                    save(state, checkpoint)
+                except OSError as error:                        # somebody may make room before the last one is written
+                    warnings.warn(f"{error}. The checkpoint of step {state.step} is not there; training goes on, and will try again", stacklevel=2)
                 took = time.perf_counter() - began - seconds
                 due = seconds + took + max(CHECKPOINT_SECONDS, 50 * took)       # at most a fiftieth of the time
             bar.total = progress.steps
@@ -284,23 +287,3 @@ class Steady:
 
 def _nowhere() -> IO[str]:
     return open(os.devnull, "w", encoding="utf-8")
-
-
-@contextmanager
-def steady_streams() -> Iterator[None]:
-    """For a program: in here print never fails, whatever becomes of the terminal.
-
-    Where the shell closed one of the three streams (2>&-), the next file that is opened would get its number, and what C code says to the
-    terminal would be written into that file, such as a checkpoint.  So the numbers are taken first.
-    """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream if isinstance(stream, Steady) else Steady(stream) for stream in before)     # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = before

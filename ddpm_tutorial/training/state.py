@@ -104,6 +104,18 @@ class TrainState:
         mean, before = band.bincount(losses, minlength=BANDS).float() / count, self.loss_by_time
         before[:] = torch.where(count == 0, before, torch.where(before.isnan(), mean, torch.lerp(before, mean, 0.05)))
 
+    def refuse_another_chain(self) -> None:
+        """A network learns what t = 500 looks like in *its* chain.  In one of another length t = 500 is another amount of noise, and each answer is wrong.
+
+        The length goes with the network from here on, wherever the network goes.
+        """
+        net, T = unwrapped(self.model.net), self.model.schedule.T
+        trained = getattr(net, "trained_T", T)
+        if self.step and trained != T:
+            raise ValueError(f"this run began with {trained} timesteps, and the model now has {T}: "
+                             "its times are not those that the network has learnt; begin a new run")
+        net.trained_T = self.ema.module.trained_T = T           # type: ignore[assignment, union-attr]
+
     def averaged_model(self) -> DDPM:
         """The model to sample from: the averaged weights."""
         config = self.model.config

@@ -92,30 +92,7 @@ def tidy(folder: str | Path, name: str = "*") -> None:
             shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, value: Any) -> Path:
-    """JSON, written whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
 # Reading.
-
-def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote, or a sentence with the file's name."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no whole JSON file ({error}): it was cut short, or is something else") from None
-
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict]:
     """What `write` wrote; a missing, cut, changed or foreign file is refused with its name.  (Files of version 0.1 have no checksum.)"""

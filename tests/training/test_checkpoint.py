@@ -16,7 +16,7 @@ from torch import nn
 
 from tiny import IMAGES, LABELS, MODEL, RUN, UNLABELLED, Line, assert_same, fresh, fresh_line
 from ddpm_tutorial import DDPM, TrainState, cosine, resume, save, train
-from ddpm_tutorial.training import averaged, checkpoint
+from ddpm_tutorial.training import checkpoint
 from ddpm_tutorial.training.checkpoint import previous
 from ddpm_tutorial.weights import files
 
@@ -430,16 +430,6 @@ def test_precision_may_change_on_another_machine(tmp_path):
         assert len(list(train(again, IMAGES))) == 9
     with pytest.raises(TypeError, match="seed cannot be changed"):
         resume(tmp_path / "checkpoint.safetensors", net=Line(), seed=1)
-
-
-def test_a_run_can_be_sampled_from_before_it_is_done(tmp_path):
-    """The averaged weights of its checkpoint, by file or by folder."""
-    state = fresh(replace(RUN, steps=3))
-    list(train(state, IMAGES, LABELS))
-    path = save(state, tmp_path / "checkpoint.safetensors")
-    for where in (path, tmp_path):
-        model = averaged(where)
-        assert all(torch.equal(a, b) for a, b in zip(model.net.parameters(), state.ema.module.parameters())) and not model.training
 
 
 def test_a_chain_of_another_length_is_another_run(path):

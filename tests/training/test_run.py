@@ -256,22 +256,6 @@ def test_a_terminal_that_is_gone_costs_nothing(terminal, folder, monkeypatch):
     assert resume(folder / "checkpoint.safetensors", net=Line()).step == 12
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell is needed")
-@pytest.mark.parametrize("where", [">/dev/full", ">&-", "2>&- >/dev/full", "| true"])
-def test_printing_never_fails_in_a_program(where, tmp_path):
-    """Not at once, not at exit, when Python empties its buffers; and no file gets the number of a stream that the shell has closed."""
-    code = ("import time; from ddpm_tutorial.training.run import steady_streams\n"
-            "with steady_streams():\n"
-            "    time.sleep(0.1)\n"
-            "    print('ε' * 100_000, flush=True); print('once more')\n"
-            f"    file = open({str(tmp_path / 'number')!r}, 'w'); file.write(str(file.fileno()))\n")
-    script = tmp_path / "program.py"
-    script.write_text(code, encoding="utf-8")
-    shell = subprocess.run(["bash", "-c", f"set -o pipefail; {sys.executable} {script} {where}"], capture_output=True, text=True,
-                           env=ENVIRONMENT | {"PYTHONIOENCODING": "ascii"})
-    assert shell.returncode == 0 and not shell.stderr and int((tmp_path / "number").read_text()) > 2
-
-
 def test_a_letter_that_the_terminal_does_not_have_is_a_question_mark(tmp_path):
     """Code pages lose no run."""
     with open(tmp_path / "said", "w", encoding="cp437") as file:
@@ -331,6 +315,21 @@ def test_a_full_disk_is_noticed_before_the_first_step(folder, monkeypatch):
     for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
         (folder / name).write_bytes(bytes(4 * once))
     run.check_room(state, folder)
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(folder, clock, monkeypatch):
+    """Hours of work are in memory still, and somebody may make room; the last one has to be written, or it is an error."""
+    def saving(state, path):
+        clock.saved.append(state.step)
+        if len(clock.saved) == 1 or state.step == 70:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "save", saving)
+    with pytest.warns(UserWarning, match=r"No space left.*checkpoint of step 21 is not there"):
+        run.run(fresh_line(config=replace(RUN, steps=60)), data.resize(PIXELS, 4), None, folder)
+    assert clock.saved == [21, 42, 60]
+    with pytest.raises(OSError, match="No space"):
+        run.run(fresh_line(config=replace(RUN, steps=70)), data.resize(PIXELS, 4), None, folder)
 
 
 def test_what_killed_processes_left_is_cleared_away(folder):

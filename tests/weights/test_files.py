@@ -110,26 +110,6 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file_and_no_lit
         assert list(tmp_path.iterdir()) == [path]
 
 
-# JSON.
-
-def test_a_json_file_is_written_whole_and_a_torn_one_is_named(tmp_path, monkeypatch):
-    """An empty run.json was once "Expecting value", with no name."""
-    path = files.write_json(tmp_path / "run.json", {"data": "digits"})
-    assert files.read_json(path) == {"data": "digits"}
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("os.fsync", full)
-        files.write_json(path, {"data": "mnist"})
-    assert files.read_json(path) == {"data": "digits"} and list(tmp_path.iterdir()) == [path]
-    for torn in ("", '{"data": "dig', "\xff"):
-        path.write_text(torn, encoding="latin-1")
-        with pytest.raises(ValueError, match=r"run\.json is no whole JSON file"):
-            files.read_json(path)
-
-
 def test_a_header_that_is_no_json_is_named(tmp_path):
     """A file that says it is ours, and is not."""
     for header in ("{", "[]", '"text"'):
