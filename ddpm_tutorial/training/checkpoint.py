@@ -82,7 +82,9 @@ def _resumed(path, where, net, changes):
         return _state(path, tensors, header, where, net, changes)
     except torch.OutOfMemoryError:
         raise
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:         # what no check below has foreseen
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:        # also what no check below has foreseen
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
         raise ValueError(f"{path} is no whole checkpoint ({type(error).__name__}: {error})") from error
 
 
@@ -93,10 +95,7 @@ def _state(path, tensors, header, where, net, changes):
     if header["net"] != "UNet" and net is None:
         raise ValueError(f"{path} is a run of your own network {header['net']}: build it, and pass it as net=…")
     config, how = configured(DDPMConfig, header["model"], path), configured(TrainConfig, header["train"], path)
-    try:
-        step = integer(header["step"], "step", 0)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+    step = integer(header["step"], "step", 0)
 
     # Exactly the tensors that belong to it, before a network is built.
     parts = {name: _part(tensors, f"{name}.") for name in ("net", "ema", "optimizer")}
@@ -124,18 +123,17 @@ def _state(path, tensors, header, where, net, changes):
     if not 0 <= parts["ema"]["n_averaged"] <= step:
         raise ValueError(f"{path} is damaged: its average is one of {parts['ema']['n_averaged']} weights after {step} steps")
 
-    # The optimizer and its scale.
-    moments = _moments(path, header, parts, unwrapped(model.net), step)
-    scale, scaler = header["scaler"], state.scaler.state_dict()
-    if (how.precision == "float16") != bool(scale) or (scale and (scale.keys() != torch.amp.GradScaler("cpu").state_dict().keys() or not all(
-            isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in scale.values()) or not scale["scale"] > 0)):
-        raise ValueError(f"{path} is damaged: in {how.precision}, its scaler is {scale}")
+    # The optimizer and, in float16, its scale.
+    moments, scale = _moments(path, header, parts, unwrapped(model.net), step), header["scaler"]
+    if scale and (scale.keys() != torch.amp.GradScaler("cpu").state_dict().keys() or not all(0 <= value < math.inf for value in scale.values())
+                  or not scale["scale"] > 0):
+        raise ValueError(f"{path} is damaged: its scaler is {scale}")
 
     # All is well: now, and not before, the network that was brought gets its weights.
     load_weights(model.net, parts["net"], path)
     state.ema.load_state_dict(parts["ema"])
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    if scaler and scale:                                        # float16, before and now
+    if scale and state.scaler.is_enabled():                     # float16, before and now
         state.scaler.load_state_dict(scale)
     return state
 

@@ -277,7 +277,9 @@ FORGED = {
     "a setting of the future": (config(moon=1), "newer version.*moon|not know.*moon"),
     "a setting that cannot be": (config(timesteps="many"), "many"),
     "a training setting of the future": (lambda tensors, header: header["train"].update(moon=1), "not know.*TrainConfig: moon"),
-    "a scaler in float32": (head(scaler={"scale": 2.0}), "in float32, its scaler is"),
+    "half a scaler": (head(scaler={"scale": 2.0}), "its scaler is"),
+    "a scale that is not finite": (head(scaler=torch.amp.GradScaler("cpu").state_dict() | {"scale": float("inf")}), "its scaler is"),
+    "an image that cannot be": (config(image_size=-4), "image_size is -4"),
     "a model that is no model": (head(model=None), "DDPMConfig is None"),
 }
 
