@@ -578,11 +578,16 @@ BAD = {
     "train": [
         *of_images(lambda x: train(run(), x, Y)),
         ("two labels for four", lambda: train(run(), IMAGES, Y[:2]), ValueError, r"y is .*\(2,\).*4"),
+        ("the null label for a class", lambda: train(run(), IMAGES, torch.full((4,), run().model.config.num_classes)), ValueError,
+         "null label, which training draws by itself.*begin at 1"),
         ("no images", lambda: train(run(), IMAGES[:0], Y[:0]), ValueError, r"images are .*\(0, 1, 4, 4\).*N ≥ 1"),
         ("a list", lambda: train(run(), [0.0]), ValueError, "images are .*list.*tensor"),
         ("images that are no images, after all", lambda: train(run(), IMAGES.byte(), Y, transform=lambda x: x), ValueError, "uint8.*float"),
     ],
-    "resume": [("a file that is not there", lambda: resume(NOTHING), FileNotFoundError, r"here.safetensors.*train")],
+    "resume": [
+        ("a file that is not there", lambda: resume(NOTHING), FileNotFoundError, r"here.safetensors.*train"),
+        ("another learning rate", lambda: resume(NOTHING, lr=1.0), TypeError, "lr cannot be changed.*precision"),
+    ],
 
     # Data.
     "data.load": [

@@ -4,14 +4,13 @@
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .loop import TrainConfig
+from .state import TrainConfig
 
 
 class Draw(NamedTuple):
@@ -24,7 +23,7 @@ class Draw(NamedTuple):
     flip: Tensor                                                # (B,) uniform in 0 … 1: below a half the image is mirrored, where that is asked for
 
 
-def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: "TrainConfig") -> Draw:
+def draw(step: int, N: int, T: int, shape: tuple[int, ...], config: TrainConfig) -> Draw:
     """The random part of a step: a function of (seed, step)."""
     position = torch.arange(step * config.batch, (step + 1) * config.batch)     # we read permutations of the data, one after another
     rows = torch.cat([_permutation(N, config.seed, int(epoch))[position[position // N == epoch] % N] for epoch in (position // N).unique()])

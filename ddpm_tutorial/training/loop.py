@@ -1,107 +1,40 @@
-"""The training loop and what it remembers.
+"""Training: Algorithm 1 of the DDPM paper [1], over and over.
 
-Nothing random is stored: the order of the images is a function of (seed, epoch), and t, ε, flips and dropped labels are functions of
-(seed, step), drawn for the whole batch and then shared out.  So a run that was stopped and resumed is the run that was never stopped,
-bit for bit on a CPU; and one process or eight, one batch or four micro-batches, are the same run, up to rounding (and dropout's masks).
+    repeat
+      x_0 ~ q(x_0)                     an image of the training set
+      t ~ U{1 … T}                     a time: how far the image is to be spoilt
+      ε ~ N(0, I)                      the noise to spoil it with
+      take a gradient step on  ∇_θ ‖ε - ε_θ(√ᾱ_t x_0 + √(1-ᾱ_t) ε, t)‖²
+    until converged
 
-[1] Esser et al. Scaling Rectified Flow Transformers for High-Resolution Image Synthesis. arXiv:2403.03206, section 3.1
+It reads like a regression, and is one: show the network a spoilt image and the time, let it guess the noise, and move each weight a little to where the
+guess would have been better.  There is no adversary and no sequence to unroll: each image of a batch is asked about at one time only, drawn at random,
+and over many steps the network has been asked about all of them.  That this is enough is what notebook 03 derives: the bound on
+the likelihood is a sum over t, and a sum can be estimated by drawing t.
+
+How to see that it works: where ε is predicted, the first loss is about 1, since a network whose last layer is zero says 0 and ε has variance 1.  It falls
+fast, then slowly, and never to 0, because x_t does not tell its noise exactly.  A loss that looks good says little about the images: sample.
+
+The loop below has those lines in that order.  What is needed besides stands elsewhere, under its name: `draws.py` (what is random), `gradient.py`
+(micro-batches, half precision, several processes), `pace.py` (seconds as steps), `state.py` (settings; the weights' average), `checkpoint.py`, `run.py`.
+
+[1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239
+[2] Karras et al. Analyzing and Improving the Training Dynamics of Diffusion Models. arXiv:2312.02696
+[3] Loshchilov, Hutter. Decoupled Weight Decay Regularization. arXiv:1711.05101
 """
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
-from ..checks import described, integer, number
-from ..ddpm import DDPM, drop_labels, loss
-from .devices import best_precision, gathered, processes
-from .draws import draw, seeded
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained."""
-
-    steps: int | None = None                                    # optimizer steps; None: as many as fit into `seconds`
-    seconds: float = 60.0
-    batch: int = 128                                            # images per step, of all processes together
-    micro: int | None = None                                    # images at a time, where a process's share of the batch needs too much memory
-    lr: float = 2e-3                                            # AdamW's, after warm-up
-    warmup: int = 100                                           # steps from 0 to lr …
-    decay: str = "cosine"                                       # … then half a cosine down to 0, or "constant"
-    betas: tuple[float, float] = (0.9, 0.99)                    # AdamW's
-    weight_decay: float = 0.01                                  # AdamW's
-    clip_grad: float = 1.0                                      # largest norm of the gradient
-    ema: float = 0.999                                          # decay of the averaged weights that we sample from
-    times: str = "uniform"                                      # how t is drawn, evenly over a batch: uniform, or logit-normal [1], more in the middle
-    flip: bool = False                                          # mirror each image with probability 1/2
-    precision: str | None = None                                # float32, bfloat16 or float16, of the network's layers; None: what suits the device
-    compile: bool = False                                       # torch.compile the network: a minute of waiting first; for GPUs
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))    # a list, as JSON gives it
-        for name in ("steps", "seconds", "batch", "micro", "lr", "warmup", "clip_grad"):
-            if (value := getattr(self, name)) is not None and not number(value, name) > 0:
-                raise ValueError(f"{name} is {value}; it must be positive")
-        for name, least in {"steps": 1, "batch": 1, "micro": 1, "warmup": 1, "seed": 0}.items():
-            if (value := getattr(self, name)) is not None:
-                integer(value, name, least)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}; they must be two numbers in 0 … 1, without 1")
-        number(self.weight_decay, "weight_decay", 0)
-        for name, allowed in CHOICES.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} is {value!r}; choose {' or '.join(map(str, allowed))}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; it must lie in 0 … 1, without 1")
-
-
-CHOICES = {"decay": ("cosine", "constant"), "times": ("uniform", "logit-normal"), "precision": (None, "float32", "bfloat16", "float16")}
-CALIBRATION = range(10, 40)                                     # the steps whose speed turns seconds into steps
-BANDS = 10                                                      # of t, for which the loss is recorded separately
-
-
-@dataclass
-class TrainState:
-    """All that a run is: `checkpoint.save` it, and it can go on elsewhere."""
-
-    model: DDPM
-    config: TrainConfig
-    step: int = 0                                               # how many are done
-    losses: list[float] = field(default_factory=list)           # of each step
-    loss_by_time: Tensor = field(default_factory=lambda: torch.full((BANDS,), math.nan))    # running mean in each tenth of 1 … T; NaN: not met yet
-    stop: bool = False                                          # set it, and the run ends after the step in progress; of several processes, all at one
-
-    def __post_init__(self):
-        if not isinstance(self.model, DDPM) or not isinstance(self.config, TrainConfig):
-            raise TypeError(f"model is {described(self.model)} and config {described(self.config)}; they must be a DDPM and a TrainConfig")
-        where = self.model.device
-        self.config = replace(self.config, precision=self.config.precision or best_precision(where))
-        self.ema = AveragedModel(self.model.net, multi_avg_fn=self._average)    # parameters only: buffers are no weights
-        self.optimizer = torch.optim.AdamW(self.model.net.parameters(), lr=self.config.lr, betas=self.config.betas,
-                                           weight_decay=self.config.weight_decay, fused=True)
-        self.scaler = torch.amp.GradScaler(where.type, enabled=self.config.precision == "float16")      # small gradients would be 0 in float16
-
-    def _average(self, averaged, current, n):
-        """θ̄ ← d θ̄ + (1-d) θ with  d = min(ema, (1+step)/(10+step)): short memory at first, or θ̄ would remember the random start.
-
-        (AveragedModel's very first update is a copy.)
-        """
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
-
-    def averaged_model(self) -> DDPM:
-        """The model to sample from: the averaged weights."""
-        config = self.model.config
-        return DDPM(config, self.ema.module, self.model.schedule if config.schedule == "custom" else None).eval()
+from ..checks import described
+from .devices import processes
+from .draws import draw
+from .gradient import asked_to_stop, gradient, parallel, refuse_what_is_not_finite
+from .pace import Pace
+from .state import TrainConfig, TrainState
 
 
 class Progress(NamedTuple):
@@ -121,112 +54,65 @@ def train(state: TrainState, images: Tensor, y: Tensor | None = None, until: flo
     A generator: it takes a step when you ask for the next Progress, so loop over it.  Breaking off between steps loses nothing.
     Started by torchrun, every process does its share of each batch; all of them must ask for the same steps.
     """
+    # Complain at the call: a generator's body would wait for the first step, and by then the mistake is far away.
     if not isinstance(images, Tensor) or not len(images):
         raise ValueError(f"images are {described(images)}; they must be a tensor (N, C, H, W) with N ≥ 1")
     images = images.to(state.model.device)
     state.model._images(images if transform is None else transform(images[:1]))
     if state.config.batch % processes()[1]:
         raise ValueError(f"batch is {state.config.batch}; it must be a multiple of the number of processes, {processes()[1]}")
-    return _steps(state, images, state.model._labels(len(images), y), until, transform or (lambda x: x))
+    state.refuse_another_chain()
+    return _steps(state, images, state.model._labels(len(images), y, null=False), until, transform or (lambda x: x))
 
 
 def _steps(state, images, y, until, transform):
-    net, began, world = state.model.net, None, processes()[1]
-    call = DistributedDataParallel(net) if world > 1 else net   # which averages the processes' gradients
-    call = torch.compile(call) if state.config.compile else call
-    shape = transform(images[:1]).shape[1:]
-    agreed = bool(gathered(torch.tensor([float(state.stop)], device=images.device)).any())     # one process that left alone would let the others wait
-    while state.step < min(until, math.inf if state.config.steps is None else state.config.steps) and not (agreed if world > 1 else state.stop):
-        step, config = state.step, state.config
-        net.train()
+    net, T, shape = state.model.net, state.model.schedule.T, transform(images[:1]).shape[1:]
+    call, pace, several = parallel(net, state.config), Pace(state), processes()[1] > 1
+    stop = asked_to_stop(state, images.device)
 
-        # Algorithm 1, but for how t may be drawn.
-        drawn, gradient = draw(step, len(images), state.model.schedule.T, shape, config), None
-        with suppress(torch.OutOfMemoryError):
-            gradient = _gradient(state, call, images, y, transform, drawn)
-        if gradient is None:                                    # not in an except clause: the error would keep alive what filled the memory
-            _halve(state)
-            continue                                            # the same step again: what it draws depends on nothing else
-        losses, norm, agreed = gradient
-        value, lr = losses.mean().item(), learning_rate(step, config)
-        if not (math.isfinite(value) and (math.isfinite(norm) or state.scaler.get_scale() > 1)):     # a scaler first tries smaller scales
-            raise FloatingPointError(f"loss {value}, gradient norm {norm} at step {step}, learning rate {lr:.2g}: lower the learning rate "
-                                     "or look for NaN in the data. The averaged weights were not touched.")
+    while state.step < min(until, state.config.steps or math.inf) and not (stop if several else state.stop):
+        net.train()                                             # dropout on: whoever sampled in between has switched it off
+
+        # Lines 2 to 4.  Which images, which times, which noise, for the whole batch.  All three are functions of (seed, step), and of nothing that came
+        # before.  Drawn one after another from a global generator they would be others after a resume, and others again when somebody
+        # draws a sample to look at in between: the commonest reason why two runs with one seed differ.
+        drawn = draw(state.step, len(images), T, shape, state.config)           # rows (B,), t (B,), ε (B, C, H, W)
+
+        # Line 5, the gradient: of the mean over the batch of ‖ε - ε_θ(x_t, t)‖² / dim, with respect to every weight.  An average over B random
+        # questions stands for the average over all questions; it is right on average, and the larger B, the less it jitters.
+        # It is clipped to a norm of at most 1, as in the paper's code: one unlucky batch early on would throw the weights far away.
+        batch = gradient(state, call, images, y, transform, drawn)
+        stop = batch.stop
+
+        # Line 5, the step.  Not plain gradient descent but AdamW [3]: the gradient is large for some weights and small for others, and what is a good step for
+        # the ones is too much or nothing for the others.  Adam divides each weight's gradient by that gradient's usual size.
+        # What is not finite stops here, before anything is changed: one NaN would be in the average for ever.
+        lr = learning_rate(state.step, state.config)
+        refuse_what_is_not_finite(state, batch, lr)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.ema.update_parameters(net)
-        state.step += 1
-        state.losses.append(value)
-        _record(state.loss_by_time, drawn.t, losses, state.model.schedule.T)
+        state.scaler.step(state.optimizer)                      # θ ← θ - lr · (Adam's direction + weight decay · θ)
+        state.scaler.update()                                   # does nothing but in float16
 
-        # Seconds become a number of steps, once.
-        if config.steps is None:
-            if began is None and step >= CALIBRATION.start:
-                began = step, time.perf_counter()
-            elif began and step - began[0] >= len(CALIBRATION):
-                speed = (step - began[0]) / (time.perf_counter() - began[1])
-                steps = gathered(torch.tensor([max(state.step, round(config.seconds * speed))], device=images.device))[0]
-                state.config = replace(config, steps=int(steps))
-        yield Progress(state.step, state.config.steps, value, lr, norm)
+        # What we will sample from is not θ but its running average θ̄.  Every batch pushes θ somewhere else, so it never comes to rest; the
+        # average of many such θ lies in the middle of where they wander, and draws better images ([1], appendix B; how much, and why: [2]).
+        # Training itself never looks at it.  Sampling from θ by mistake is not an error anywhere: the images are only worse.
+        state.ema.update_parameters(net)                        # θ̄ ← d θ̄ + (1-d) θ
+
+        state.remember(drawn.t, batch.losses)
+        pace.watch()
+        yield Progress(state.step, state.config.steps, state.losses[-1], lr, batch.norm)
     net.eval()
 
 
-def _gradient(state, call, images, y, transform, drawn):
-    """The gradient of one batch, clipped, into .grad.   → the loss of each image (B,), on the CPU; the norm before clipping; whether to stop."""
-    model, config, (rank, world) = state.model, state.config, processes()
-    share, where = config.batch // world, images.device
-    micro, end, losses = min(config.micro or share, share), (rank + 1) * share, []
-    state.optimizer.zero_grad()
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seeded(config.seed, 2, state.step, rank))              # for dropout; the caller's random numbers stay as they are
-        for first in range(rank * share, end, micro):
-            mine = slice(first, min(first + micro, end))
-            x_0 = transform(images[drawn.rows[mine].to(where)])
-            if config.flip:
-                x_0 = torch.where((drawn.flip[mine] < 0.5).to(where).view(-1, 1, 1, 1), x_0.flip(-1), x_0)
-            labels = y
-            if y is not None:
-                labels = drop_labels(y[drawn.rows[mine].to(where)], (drawn.drop[mine] < model.config.p_uncond).to(where), model.config.num_classes)
-            with call.no_sync() if world > 1 and mine.stop < end else nullcontext():            # processes meet once a step
-                with torch.autocast(where.type, getattr(torch, config.precision), enabled=config.precision != "float32"):
-                    per_image = loss(call, model.schedule, x_0, drawn.eps[mine].to(x_0), drawn.t[mine], labels, model.config.predict)
-                state.scaler.scale(per_image.sum() * (world / config.batch)).backward()
-            losses.append(per_image.detach())
-    state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(model.net.parameters(), config.clip_grad)
-    flag = torch.tensor([float(state.stop)], device=where)
-    told = gathered(torch.cat([*losses, norm[None], flag])).cpu().view(world, share + 2)        # the one moment in which a GPU is waited for
-    stop = bool(told[:, -1].any())
-    if stop:                                                    # never set back: a signal may have come in the meantime
-        state.stop = True
-    return told[:, :share].flatten(), told[0, share].item(), stop
-
-
-def _halve(state):
-    """Out of memory: half as many images at a time, the same batch."""
-    world = processes()[1]
-    share = state.config.batch // world
-    micro = min(state.config.micro or share, share)
-    if world > 1 or micro == 1:                                 # other processes would wait for ever for this one
-        raise MemoryError(f"out of memory with {micro} images at a time on each device: choose a smaller network"
-                          + (f", or micro = {micro // 2}" if micro > 1 else ""))
-    state.optimizer.zero_grad()
-    torch.cuda.empty_cache()
-    state.config = replace(state.config, micro=(micro + 1) // 2)
-
-
-def _record(loss_by_time, t, losses, T):
-    """Move the running mean of each band of t that was met by 1/20 towards what was met."""
-    band = (t - 1) * BANDS // T
-    count = band.bincount(minlength=BANDS)
-    mean = band.bincount(losses, minlength=BANDS).float() / count
-    loss_by_time[:] = torch.where(count == 0, loss_by_time, torch.where(loss_by_time.isnan(), mean, torch.lerp(loss_by_time, mean, 0.05)))
-
-
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then constant, or half a cosine that would reach 0 one step after the last."""
+    """Linear warm-up, then constant, or half a cosine that would reach 0 one step after the last.
+
+    Up slowly, since Adam divides by the gradient's usual size, which it has to get to know first: its first steps are long and badly aimed.
+    Down at the end, since a smaller step jitters less, and the last of the loss is in that jitter.
+    A run of another length has another curve: which is why `seconds` become a number of steps once and for all, and why a run cannot be made longer later
+    and still be the run that was longer from the start.
+    """
     if config.steps is None or config.decay == "constant" or step < config.warmup:
         return config.lr * min(1.0, (step + 1) / config.warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))

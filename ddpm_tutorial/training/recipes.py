@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..ddpm import DDPMConfig
 from ..unet import UNetConfig
-from .loop import TrainConfig
+from .state import TrainConfig
 
 _grey28 = (DDPMConfig(image_size=28, channels=1, schedule="cosine", predict="v", num_classes=10,
                       unet=UNetConfig(mults=(1, 2, 3), blocks=1, attention=(2,), num_classes=10)),

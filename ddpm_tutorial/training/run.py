@@ -1,14 +1,24 @@
-"""A training run in a folder: progress bar, log, checkpoints.  Ctrl-C and SIGTERM lose nothing; a crash loses what came after the last checkpoint."""
+"""A training run in a folder: progress bar, log, checkpoints.  What stops it costs nothing, or the seconds since the last checkpoint.
 
+Ctrl-C, SIGTERM (a time limit) and SIGHUP (a closed terminal) wait for the step in progress and save.  A crash loses what came after the last
+checkpoint.  A terminal that is gone loses nothing: first things are saved, then they are said, and saying never fails.
+"""
+
+import errno
 import json
 import math
 import os
+import shutil
 import signal
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -17,6 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import data
+from ..weights.files import tidy
 from .checkpoint import save
 from .devices import device, processes
 from .loop import Progress, TrainState, train
@@ -43,41 +54,48 @@ def together() -> Iterator[torch.device]:
 
 
 def run(state: TrainState, images: Tensor, y: Tensor | None, folder: Path, stages: Sequence[tuple[int, int]] = (), tensorboard: bool = False) -> float:
-    """Train to the end on uint8 images (N, C, H, W), or until Ctrl-C or SIGTERM, which wait for the step in progress and set state.stop.
+    """Train to the end on uint8 images (N, C, H, W), or until a signal, which waits for the step in progress and sets state.stop.
 
     stages: (image size, steps) one after another, the same weights going on at the next size; default: one, at the images' own size.
     Writes folder/checkpoint.safetensors and folder/log.jsonl (the first of several processes does).   → seconds
     """
-    chief, checkpoint = processes()[0] == 0, folder / "checkpoint.safetensors"
-    log = _Log(folder, tensorboard) if chief else None
-
-    def stop(*_):
-        state.stop = True
-
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    began, first, due = time.perf_counter(), state.step, CHECKPOINT_SECONDS
-    try:
-        with tqdm(total=state.config.steps, initial=first, unit="step", desc="training", mininterval=0.5, disable=not chief) as bar:
-            for progress in _staged(state, images, y, stages):
-                seconds = time.perf_counter() - began
-                speed = (progress.step - first) * state.config.batch / seconds
-                bar.total = progress.steps
-                bar.set_postfix_str(f"loss {progress.loss:.3f}, {speed:,.0f} images/s", refresh=False)
-                bar.update()
-                if chief and (progress.step % LOG_STEPS == 0 or progress.step == progress.steps):
-                    log.write(state, progress, seconds, speed)
-                if chief and seconds > due:
-                    save(state, checkpoint)
-                    took = time.perf_counter() - began - seconds
-                    due = seconds + took + max(CHECKPOINT_SECONDS, 50 * took)   # at most a fiftieth of the time
-        seconds = time.perf_counter() - began
-        if chief:
-            save(state, checkpoint)                             # and a second Ctrl-C does not tear it off
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if chief:
+    if processes()[0] != 0:
+        with _signals(state):
+            return _trained(state, images, y, stages, None, None)
+    folder = Path(folder)
+    with alone_in(folder), _signals(state):
+        tidy(folder)
+        check_room(state, folder)
+        log = _Log(folder, state.step, tensorboard)
+        try:
+            return _trained(state, images, y, stages, folder / "checkpoint.safetensors", log)
+        finally:
             log.close()
+
+
+def _trained(state, images, y, stages, checkpoint, log):
+    began, first, due = time.perf_counter(), state.step, CHECKPOINT_SECONDS
+    with tqdm(total=state.config.steps, initial=first, unit="step", desc="training", mininterval=0.5, disable=log is None, file=Steady(sys.stderr)) as bar:
+        for progress in _staged(state, images, y, stages):
+            seconds = time.perf_counter() - began
+            if log is None:
+                continue
+            speed = (progress.step - first) * state.config.batch / seconds
+            if progress.step % LOG_STEPS == 0 or progress.step == progress.steps:
+                log.write(state, progress, seconds, speed)
+            if seconds > due:
+                try:
+                    save(state, checkpoint)
+                except OSError as error:                        # somebody may make room before the last one is written
+                    warnings.warn(f"{error}. The checkpoint of step {state.step} is not there; training goes on, and will try again", stacklevel=2)
+                took = time.perf_counter() - began - seconds
+                due = seconds + took + max(CHECKPOINT_SECONDS, 50 * took)       # at most a fiftieth of the time
+            bar.total = progress.steps
+            bar.set_postfix_str(f"loss {progress.loss:.3f}, {speed:,.0f} images/s", refresh=False)
+            bar.update()
+        seconds = time.perf_counter() - began
+        if log is not None:
+            save(state, checkpoint)                             # before the bar is closed, and a second Ctrl-C does not tear it off
     return seconds
 
 
@@ -93,26 +111,128 @@ def _staged(state: TrainState, images: Tensor, y: Tensor | None, stages: Sequenc
             return
 
 
+@contextmanager
+def _signals(state: TrainState) -> Iterator[None]:
+    """Whoever asks the process to end asks the run to stop.  Only a main thread can be asked: elsewhere, set state.stop."""
+    def stop(*_):
+        state.stop = True
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # nohup has SIGHUP ignored, so that a run outlives its terminal: then it is not for us to hear it.
+    before = {n: signal.signal(n, stop) for n in numbers if n != getattr(signal, "SIGHUP", None) or signal.getsignal(n) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+# One process in a folder, with room to write.
+
+_held: dict[Path, int] = {}                                     # folder → the thread of this process that has it
+
+
+@contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Hold this folder: a second process is told so at once, instead of both writing one checkpoint.  A thread that holds it already may ask again.
+
+    The lock is the operating system's, on log.jsonl: a process that is killed has it no longer, and leaves no file behind that says it had.
+    """
+    place, me = Path(folder).resolve(), threading.get_ident()
+    if _held.get(place) == me:
+        yield
+        return
+    with open(place / "log.jsonl", "ab") as file:
+        if not _locked(file):
+            raise OSError(f"another process is training in {folder}: wait for it, stop it, or choose another folder")
+        _held[place] = me
+        try:
+            yield
+        finally:
+            del _held[place]
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock it until it is closed, or say that somebody else has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(2**30)                                    # a byte far behind the end: the log can still be read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)   # some network folders have no locks: there it goes without
+    return True
+
+
+def check_room(state: TrainState, folder: str | Path) -> None:
+    """Complain now, and not after an hour, of a disk that cannot hold the checkpoints: the last, the one before, and the one being written."""
+    there = sum(path.stat().st_size for path in Path(folder).glob("checkpoint*.safetensors"))
+    once = sum(value.nbytes for value in state.model.net.state_dict().values())
+    need, free = max(3 * 4 * once - there, once), shutil.disk_usage(folder).free            # four: weights, average, and two moments of each
+    if free < need:
+        raise OSError(f"the disk of {folder} has {free / 1e6:,.0f} MB left, and the checkpoints of this run need {need / 1e6:,.0f} MB: "
+                      "make room, or choose another folder")
+
+
 class _Log:
     """One JSON line per interval; to TensorBoard as well where that is asked for."""
 
-    def __init__(self, folder: Path, tensorboard: bool):
+    def __init__(self, folder: Path, step: int, tensorboard: bool):
         self.board = summary_writer()(folder) if tensorboard else None
-        self.file = open(folder / "log.jsonl", "a", encoding="utf-8")
+        self.path = folder / "log.jsonl"
+        _repaired(self.path, step)
+        self.file = open(self.path, "a", encoding="utf-8")
 
     def write(self, state: TrainState, progress: Progress, seconds: float, speed: float) -> None:
         numbers = {"loss": float(np.mean(state.losses[-LOG_STEPS:])), "lr": progress.lr, "grad_norm": progress.grad_norm,
                    "images_per_second": round(speed, 1), "seconds": round(seconds, 1)}
         line = {"step": progress.step} | {k: _json(v) for k, v in numbers.items()} | {"loss_by_time": [_json(v) for v in state.loss_by_time.tolist()]}
-        print(json.dumps(line), file=self.file, flush=True)
-        if self.board:
-            for name, value in numbers.items():
-                self.board.add_scalar(name, value, progress.step)
+        with self._lossy():
+            print(json.dumps(line), file=self.file, flush=True)
+            if self.board:
+                for name, value in numbers.items():
+                    self.board.add_scalar(name, value, progress.step)
 
     def close(self) -> None:
-        self.file.close()
-        if self.board:
-            self.board.close()
+        with self._lossy():
+            self.file.close()
+            if self.board:
+                self.board.close()
+
+    @contextmanager
+    def _lossy(self) -> Iterator[None]:
+        """A line that cannot be written is no reason to lose a run."""
+        try:
+            yield
+        except OSError as error:
+            warnings.warn(f"{self.path} could not be written ({error}); training goes on", stacklevel=3)
+
+
+def _repaired(path: Path, step: int) -> None:
+    """Take out what a kill tore, and what came after the checkpoint that the run goes on from: those steps will be done, and logged, again."""
+    with open(path, "a+b") as file:
+        file.seek(0)
+        found, kept = file.read(), dict[int, bytes]()
+        for line in found.splitlines(keepends=True):
+            try:
+                at = json.loads(line)["step"]
+                good = line.endswith(b"\n") and 0 < at <= step
+            except (ValueError, KeyError, TypeError):
+                good = False
+            if good:
+                for later in [k for k in kept if k >= at]:      # logged twice, by a version that did not do this
+                    del kept[later]
+                kept[at] = line
+        whole = b"".join(kept.values())
+        if whole != found:
+            file.truncate(0)                                    # in place: the lock is on this very file
+            file.write(whole)
 
 
 def _json(value: float) -> float | None:
@@ -127,3 +247,43 @@ def summary_writer() -> type:
     except ImportError:
         raise ValueError("TensorBoard is not installed: python -m pip install tensorboard, or go without; log.jsonl has the same numbers") from None
     return SummaryWriter
+
+
+# Saying things.
+
+class Steady:
+    """A stream to print to that never fails.  When the pipe is closed, the terminal gone or the disk full, what is said is lost, and nothing else is."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream if stream is not None else _nowhere()             # None: it was closed before Python began (2>&-)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError as error:                     # an ε on a terminal that has none
+            encoding = getattr(self._stream, "encoding", None) or error.encoding            # the error's is "charmap" for each code page
+            return self.write(text.encode(encoding, "replace").decode(encoding))
+        except (OSError, ValueError) as error:                  # ValueError: it was closed
+            self._lost(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._lost(error)
+
+    def _lost(self, error: Exception) -> None:
+        if isinstance(error, BlockingIOError):                  # a pipe that is full at the moment
+            return
+        nowhere = _nowhere()
+        with suppress(OSError, ValueError):                     # what is left in its buffer would be written at exit, and fail then
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+        self._stream = nowhere
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _nowhere() -> IO[str]:
+    return open(os.devnull, "w", encoding="utf-8")

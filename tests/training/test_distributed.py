@@ -1,6 +1,6 @@
 """Several processes are one run: the same losses and weights as alone, one folder, one end.
 
-Each scenario is a function that runs in both of two processes, which are started once:  python tests/test_distributed.py FOLDER.
+Each scenario is a function that runs in both of two processes, which are started once:  PYTHONPATH=tests python tests/training/test_distributed.py FOLDER.
 """
 
 import json
@@ -20,13 +20,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from tiny import IMAGES, LABELS, PIXELS, RUN, assert_same, fresh
 from ddpm_tutorial import resume, save, train, training
-from ddpm_tutorial.training import run
+from ddpm_tutorial.training import pace, run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several GPUs are in Linux machines")
 
 EIGHT = replace(RUN, steps=8, batch=8, lr=1e-3)
 STAGES = [(4, 3), (8, 5)]
-LOCAL = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+TESTS = str(Path(__file__).parents[1])                         # where tiny.py is
+LOCAL = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")])),
+         "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 # What runs in both processes.
@@ -99,10 +101,10 @@ def seconds(folder, rank):
     """The second process's clock runs far ahead; both get the number of the first."""
     state = fresh(replace(EIGHT, steps=None, seconds=5.0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "CALIBRATION", range(2, 6))
-        counter, ticks = training.time.perf_counter, iter(range(1000))
+        patch.setattr(pace, "CALIBRATION", range(2, 6))
+        counter, ticks = pace.time.perf_counter, iter(range(1000))
         if rank == 1:
-            patch.setattr(training.time, "perf_counter", lambda: counter() + 100 * next(ticks))
+            patch.setattr(pace.time, "perf_counter", lambda: counter() + 100 * next(ticks))
         for progress in train(state, IMAGES, LABELS):
             if progress.steps is not None:
                 break

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from tiny import IMAGES, LABELS, MODEL, PIXELS, RUN, assert_same, fresh, fresh_line, tensors
-from ddpm_tutorial import DDPM, Schedule, TrainConfig, TrainState, data, train, training
-from ddpm_tutorial.training import best_precision, draw, learning_rate
+from tiny import IMAGES, LABELS, MODEL, PIXELS, RUN, UNLABELLED, Line, assert_same, fresh, fresh_line, tensors
+from ddpm_tutorial import DDPM, Schedule, TrainConfig, TrainState, data, train
+from ddpm_tutorial.training import best_precision, draw, gradient, learning_rate
 
 
 # One run.
@@ -99,14 +99,14 @@ def test_stop_ends_the_run_after_the_step_in_progress():
 
 def test_a_stop_that_comes_while_the_gpu_is_waited_for_is_not_lost(monkeypatch):
     """Most of a GPU's step is that wait, so most signals come then: what was asked before it must not overwrite it."""
-    state, gathered = fresh_line(), training.gathered
+    state, gathered = fresh_line(), gradient.gathered
 
     def waiting(x):
         told = gathered(x)
         state.stop = state.step == 2                            # the signal handler runs when the wait is over
         return told
 
-    monkeypatch.setattr(training, "gathered", waiting)
+    monkeypatch.setattr(gradient, "gathered", waiting)
     list(train(state, IMAGES))
     assert state.stop and state.step == 3
 
@@ -153,14 +153,17 @@ def test_micro_batches_are_the_same_run(micro, whole):
     assert_same(state, whole, tolerance=1e-5)
 
 
-def cramped(state, room):
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+
+def cramped(state, room, error=CUDA):
     """More than `room` images at a time do not fit into memory.  → the sizes that were tried"""
     tried = []
 
     def forward(net, args):
         tried.append(len(args[0]))
         if len(args[0]) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+            raise error
 
     state.model.net.register_forward_pre_hook(forward)
     return tried
@@ -176,6 +179,20 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(whole):
     assert tried[:6] == [8, 4, 2, 2, 2, 2] and set(tried[2:]) == {2} and state.config == given.config
     assert_same(state, given)
     assert_same(state, whole, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("words", ["MPS backend out of memory (MPS allocated: 9.00 GB)", "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+                                   "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes."])
+def test_apple_and_the_cpu_say_it_in_words(words, whole):
+    """Their error is a plain RuntimeError; any other one is not swallowed."""
+    state = fresh(EIGHT)
+    tried = cramped(state, room=4, error=RuntimeError(words))
+    list(train(state, IMAGES, LABELS))
+    assert tried[:3] == [8, 4, 4]
+    assert_same(state, whole, tolerance=1e-5)
+    cramped(state := fresh(EIGHT), room=4, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(train(state, IMAGES, LABELS))
 
 
 def test_out_of_memory_in_the_middle_of_a_run_repeats_only_that_step(whole):
@@ -323,14 +340,14 @@ def test_a_dropped_label_is_the_null_label():
 
 def test_the_loss_is_recorded_for_each_tenth_of_t(monkeypatch):
     """By hand: the mean of the images of a band in a step, then m ← m + (mean - m)/20; NaN before a band was met."""
-    seen, loss = [], training.loss
+    seen, loss = [], gradient.loss
 
     def recording(net, schedule, x_0, eps, t, y, predict):
         per_image = loss(net, schedule, x_0, eps, t, y, predict)
         seen.extend(zip(t.tolist(), per_image.tolist()))
         return per_image
 
-    monkeypatch.setattr(training, "loss", recording)
+    monkeypatch.setattr(gradient, "loss", recording)
     state, by_hand, met = fresh(replace(RUN, batch=3, micro=2, steps=30, times="logit-normal")), [math.nan] * 10, []
     assert state.loss_by_time.isnan().all()
     for _ in train(state, IMAGES, LABELS):
@@ -348,10 +365,9 @@ def test_the_loss_is_recorded_for_each_tenth_of_t(monkeypatch):
 @pytest.mark.parametrize("T, last", [(1000, [100 * k for k in range(1, 11)]), (10, list(range(1, 11))), (20, [2 * k for k in range(1, 11)])])
 def test_the_bands_of_t_are_tenths(T, last):
     """The first holds t = 1 … T/10, the last one T."""
-    means = torch.full((10,), math.nan)
-    t = torch.arange(1, T + 1)
-    training._record(means, t, t.float(), T)
-    np.testing.assert_allclose(means, [(a + 1 + b) / 2 for a, b in pairwise([0, *last])], rtol=1e-5)
+    state, t = TrainState(DDPM(replace(UNLABELLED, timesteps=T), Line()), RUN), torch.arange(1, T + 1)
+    state.remember(t, t.float())
+    np.testing.assert_allclose(state.loss_by_time, [(a + 1 + b) / 2 for a, b in pairwise([0, *last])], rtol=1e-5)
 
 
 # The average.

@@ -1,10 +1,12 @@
 """A run in a folder: whatever stops it, what was done is kept."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +52,9 @@ def stop_at(state, steps):
     return state.model.net.register_forward_pre_hook(forward)
 
 
-# Killed.  The same file is the process that is killed: python tests/test_run.py train FOLDER PRECISION.
+# Killed.  The same file is the process that is killed: PYTHONPATH=tests python tests/training/test_run.py train FOLDER PRECISION.
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}     # tiny.py
 KILLED = replace(RUN, steps=24, batch=4, micro=3, flip=True, times="logit-normal")
 GROWING = [(4, 10), (8, 14)]
 
@@ -76,7 +79,7 @@ def train_and_say_so(folder, precision):
 def killed(folder, precision, at, after):
     """Start it in a process of its own, wait until it saves step `at`, and kill it `after` so many seconds."""
     command = [sys.executable, "-W", "ignore", __file__, "train", str(folder), precision]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         for line in process.stdout:
             if int(line) >= at:
                 break
@@ -107,7 +110,7 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_happened(precision, fold
 
 
 def kill_many(times=20):
-    """python tests/test_run.py kill: the same, many times over, and now and then twice in one run."""
+    """PYTHONPATH=tests python tests/training/test_run.py kill: the same, many times over, and now and then twice in one run."""
     from tempfile import TemporaryDirectory
 
     torch.set_num_threads(1)
@@ -192,6 +195,153 @@ def test_an_error_leaves_the_signals_and_the_last_checkpoint_alone(folder, monke
     assert resume(folder / "checkpoint.safetensors", net=Line()).step <= 3 and signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="terminals do not hang up here")
+@pytest.mark.parametrize("heard", [True, False], ids=["a terminal is closed", "nohup"])
+def test_a_closed_terminal_is_a_request_to_stop_unless_it_was_to_be_outlived(heard, folder):
+    """SIGHUP saves, as SIGTERM does; under nohup, which has it ignored, the run goes on to its end."""
+    def forward(net, args):
+        if state.step == 2:
+            signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL if heard else signal.SIG_IGN)
+    try:
+        state = fresh_line()
+        state.model.net.register_forward_pre_hook(forward)
+        run.run(state, data.resize(PIXELS, 4), None, folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert resume(folder / "checkpoint.safetensors", net=Line()).step == state.step == (3 if heard else 12)
+
+
+def test_a_run_works_in_a_thread(folder):
+    """Signals come to the main thread only, and may be set up there only; in another, state.stop is what stops a run."""
+    state, whole = fresh_line(), fresh_line()
+    (folder / "whole").mkdir()
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run.run, args=(state, data.resize(PIXELS, 4), None, folder))
+    thread.start()
+    thread.join()
+    run.run(whole, data.resize(PIXELS, 4), None, folder / "whole")
+    assert_same(resume(folder / "checkpoint.safetensors", net=Line()), whole)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+# A terminal that is gone.
+
+def closed_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w")
+
+
+def closed_file():
+    file = open(os.devnull, "w")
+    file.close()
+    return file
+
+
+TERMINALS = {"a pipe that nobody reads": closed_pipe, "a closed file": closed_file, "none at all": lambda: None}
+if Path("/dev/full").exists():
+    TERMINALS["a full disk"] = lambda: open("/dev/full", "w")
+
+
+@pytest.mark.parametrize("terminal", TERMINALS.values(), ids=TERMINALS)
+def test_a_terminal_that_is_gone_costs_nothing(terminal, folder, monkeypatch):
+    """`| tee` killed by the same Ctrl-C, 2>&-, a log on a full disk: a bar that could not be drawn once cost the last checkpoint."""
+    stream = terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    state = fresh_line()
+    run.run(state, data.resize(PIXELS, 4), None, folder)
+    monkeypatch.undo()
+    assert resume(folder / "checkpoint.safetensors", net=Line()).step == 12
+
+
+def test_a_letter_that_the_terminal_does_not_have_is_a_question_mark(tmp_path):
+    """Code pages lose no run."""
+    with open(tmp_path / "said", "w", encoding="cp437") as file:
+        print("5 pictures of 書 and ε", file=run.Steady(file), flush=True)
+    assert (tmp_path / "said").read_text(encoding="cp437") == "5 pictures of ? and ε\n"
+
+
+# One process in a folder.
+
+def test_a_second_process_in_the_same_folder_is_told_so_at_once(folder):
+    """Instead of both writing one checkpoint; a process that is killed holds it no longer, and leaves no file that says it does."""
+    code = ("import sys, time; from ddpm_tutorial.training.run import alone_in\n"
+            f"with alone_in({str(folder)!r}):\n"
+            "    print('here', flush=True); time.sleep(600)\n")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as other:
+        try:
+            assert other.stdout.readline() == "here\n"
+            state = fresh_line()
+            with pytest.raises(OSError, match=r"another process is training in .*run: wait.*another folder"):
+                run.run(state, data.resize(PIXELS, 4), None, folder)
+            assert state.step == 0
+        finally:
+            other.kill()
+    run.run(state, data.resize(PIXELS, 4), None, folder)
+    assert state.step == 12 and {path.name for path in folder.iterdir()} == {"checkpoint.safetensors", "log.jsonl"}
+
+
+def test_a_folder_may_be_held_for_longer_than_the_run(folder):
+    """The command line holds it until the pictures are drawn: the same thread may ask again, another one may not."""
+    said = []
+
+    def other():
+        try:
+            with run.alone_in(folder):
+                pass
+        except OSError as error:
+            said.append(error)
+
+    with run.alone_in(folder):
+        run.run(fresh_line(), data.resize(PIXELS, 4), None, folder)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(said) == 1
+    other()
+    assert len(said) == 1
+
+
+def test_a_full_disk_is_noticed_before_the_first_step(folder, monkeypatch):
+    """With what there is and what is needed; room for one more checkpoint is enough where the others are there already."""
+    once = sum(value.nbytes for value in fresh().model.net.state_dict().values())
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda where: SimpleNamespace(free=11 * once))
+    state = fresh()
+    with pytest.raises(OSError, match=r"the disk of .*run has .* MB left.*need .* MB.*make room"):
+        run.run(state, PIXELS, LABELS, folder)
+    assert state.step == 0
+    for name in ("checkpoint.safetensors", "checkpoint-previous.safetensors"):
+        (folder / name).write_bytes(bytes(4 * once))
+    run.check_room(state, folder)
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(folder, clock, monkeypatch):
+    """Hours of work are in memory still, and somebody may make room; the last one has to be written, or it is an error."""
+    def saving(state, path):
+        clock.saved.append(state.step)
+        if len(clock.saved) == 1 or state.step == 70:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "save", saving)
+    with pytest.warns(UserWarning, match=r"No space left.*checkpoint of step 21 is not there"):
+        run.run(fresh_line(config=replace(RUN, steps=60)), data.resize(PIXELS, 4), None, folder)
+    assert clock.saved == [21, 42, 60]
+    with pytest.raises(OSError, match="No space"):
+        run.run(fresh_line(config=replace(RUN, steps=70)), data.resize(PIXELS, 4), None, folder)
+
+
+def test_what_killed_processes_left_is_cleared_away(folder):
+    """Checkpoints, weights and tables that were being written: as large as the whole, and nobody would find them, since their names begin with a dot."""
+    (folder / ".checkpoint-new.safetensors.123").mkdir()
+    (folder / ".checkpoint-new.safetensors.123" / ".tmp4Rf").write_bytes(bytes(1000))
+    (folder / ".run.json.123").write_text("{")
+    (folder / ".keep").write_text("mine")
+    run.run(fresh_line(), data.resize(PIXELS, 4), None, folder)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.safetensors", "log.jsonl", ".keep"}
+
+
 # Checkpoints and log, by a clock of our own.
 
 @pytest.fixture
@@ -246,6 +396,31 @@ def test_the_log_goes_on_after_a_resume(folder, monkeypatch):
     run.run(resume(folder / "checkpoint.safetensors"), data.resize(PIXELS, 4), LABELS, folder)
     assert [line["step"] for line in lines(folder)] == [2, 4, 6, 7]
     assert lines(folder)[0]["grad_norm"] is None and "Infinity" not in (folder / "log.jsonl").read_text() and lines(folder)[1]["grad_norm"] > 0
+
+
+def test_the_log_has_each_step_once_whatever_was_killed(folder, monkeypatch):
+    """Lines that came after the last checkpoint are done again, and the half line that a kill left is taken out; nothing else is."""
+    monkeypatch.setattr(run, "LOG_STEPS", 2)
+    state = fresh_line()
+    list(train(state, data.normalise(data.resize(PIXELS, 4)), until=5))
+    before = [json.dumps({"step": step, "loss": loss}) for step, loss in ((2, 0.5), (4, 0.4), (6, 0.3), (8, 0.2))]
+    for found in ("\n".join(before) + '\n{"step": 1', "\n".join([*before, *before]) + "\n", "\n".join([*before[:2], "no JSON", "[]"]) + "\n"):
+        (folder / "log.jsonl").write_text(found)
+        run._repaired(folder / "log.jsonl", 5)
+        assert (folder / "log.jsonl").read_text() == "\n".join(before[:2]) + "\n"
+    run.run(state, data.resize(PIXELS, 4), None, folder)
+    assert [line["step"] for line in lines(folder)] == [2, 4, 6, 8, 10, 12] and lines(folder)[1] == {"step": 4, "loss": 0.4}
+
+
+def test_a_log_that_cannot_be_written_costs_nothing_but_the_log(folder, monkeypatch):
+    """It is said, and training goes on."""
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "print", full, raising=False)
+    with pytest.warns(UserWarning, match=r"log\.jsonl could not be written .*No space.*training goes on"):
+        run.run(fresh_line(), data.resize(PIXELS, 4), None, folder)
+    assert resume(folder / "checkpoint.safetensors", net=Line()).step == 12
 
 
 def test_tensorboard_gets_the_same_numbers(clock, folder, monkeypatch):
