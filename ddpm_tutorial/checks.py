@@ -550,11 +550,10 @@ def model(config: Any, net: object, schedule: object) -> None:
 
 
 def same_chain(net: Any, T: int) -> None:
-    """A network knows its times by their number: it remembers the T of its first model."""
-    if (trained := getattr(net, "timesteps", T)) != T:
-        warnings.warn(f"this network belongs to a chain of T = {trained} times, and is now asked at 1 … {T}: t means another noise level, and samples "
-                      f"will be off. For fewer steps keep T = {trained} and say steps=…", stacklevel=4)
-    net.timesteps = trained
+    """A network knows its times by their number, and remembers the length of the chain that it was trained with."""
+    if (trained := getattr(net, "trained_T", T)) != T:
+        warnings.warn(f"this network was trained with T = {trained} times, and is now asked at 1 … {T}: t means another noise level, and samples will be "
+                      f"off. For fewer steps keep T = {trained} and say steps=…", stacklevel=4)
 
 
 # The table.

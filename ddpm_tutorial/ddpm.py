@@ -38,7 +38,7 @@ from .samplers import State, ddim_step, ddpm_step, dpm_solver_2m, final, invert,
 from .schedules import Schedule, by_name
 from .unet import UNet, UNetConfig
 from .weights import PRETRAINED, diffusers_layout
-from .weights.files import load_weights, read, stored, write
+from .weights.files import check_unet, configured, load_weights, read, stored, unwrapped, write
 
 
 @checked
@@ -111,7 +111,6 @@ class DDPM(nn.Module):
         self.schedule = by_name(config.schedule, config.timesteps) if schedule is None else schedule
         self.config = config if schedule is None else replace(config, schedule="custom", timesteps=schedule.T)
         self.net = UNet(config.unet) if net is None else net
-        checks.same_chain(self.net, self.schedule.T)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -144,6 +143,7 @@ class DDPM(nn.Module):
     def denoiser(self, y: Tensor | None = None, scale: float = 1.0, clip: bool | None = None) -> Denoiser:
         """This model as a function of (x_t, t): with labels y (B,), guided by `scale`, clipped unless told otherwise."""
         checks.guided(y, scale)
+        checks.same_chain(unwrapped(self.net), self.schedule.T)
         make = partial(denoiser, self.net, self.schedule, predict=self.config.predict)
         y = None if y is None else self._labels(torch.as_tensor(y).numel(), y)
         eps = make() if y is None else classifier_free(make(y), make(torch.full_like(y, self.config.num_classes)), scale)
@@ -218,10 +218,11 @@ class DDPM(nn.Module):
 
     def save(self, path: str | Path, half: bool = False) -> Path:
         """Write weights and config to one safetensors file; half: in float16, half as large, each weight to three digits."""
-        tensors = {f"net.{k}": v for k, v in stored(self.net.state_dict(), half).items()}
+        net = unwrapped(self.net)
+        tensors = {f"net.{k}": v for k, v in stored(net.state_dict(), half).items()}
         if self.config.schedule == "custom":
             tensors["alpha_bar"] = self.schedule.alpha_bar
-        header = {"config": asdict(self.config), "net": type(self.net).__name__}
+        header = {"config": asdict(self.config), "net": type(net).__name__, "trained_T": getattr(net, "trained_T", None)}
         return write(path, tensors, "weights", header)
 
     @classmethod
@@ -235,12 +236,17 @@ class DDPM(nn.Module):
         path = PRETRAINED.get(path, path)
         if Path(path).is_dir():
             settings, schedule, weights = diffusers_layout.read(path)
+            header: dict = {}
         else:
             tensors, header = read(path, "weights")
-            if header["net"] != "UNet" and net is None:
-                raise ValueError(f"{path} holds the weights of your own network {header['net']}: build it, and pass it as net=…")
+            if header.get("net") != "UNet" and net is None:
+                raise ValueError(f"{path} holds the weights of your own network {header.get('net')}: build it, and pass it as net=…")
             schedule = Schedule(tensors.pop("alpha_bar")) if "alpha_bar" in tensors else None
-            settings, weights = header["config"], {k.removeprefix("net."): v for k, v in tensors.items()}
-        model = cls(DDPMConfig(**settings), net, schedule)
+            settings, weights = header.get("config"), {k.removeprefix("net."): v for k, v in tensors.items()}
+        config = configured(DDPMConfig, settings, path)
+        if net is None:
+            check_unet(config.unet, weights, path)              # before anything of that size is allocated
+        model = cls(config, net, schedule)
         load_weights(model.net, weights, path)
+        unwrapped(model.net).trained_T = header.get("trained_T") or model.schedule.T            # type: ignore[assignment]
         return model.eval()
