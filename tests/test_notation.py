@@ -47,9 +47,10 @@ IN_TABLE = {tag for row in EQUATIONS for tag in tags(row[0])}
 
 
 def cited_in_docstrings():
-    """(file, tag): [n] in front of a number is the n-th paper in the file's header; without one it is the nearest before it on the line, or else the first."""
+    """(file, tag): [n] in front of a number is the n-th paper in the file's header; without one it is the nearest before it on the line, or else the first,
+    or ? in a file without a list of papers, such as a wing's __init__."""
     by_arxiv = {number: short for short, number in PAPERS.items()}
-    for path in sorted((ROOT / "ddpm_tutorial").glob("*.py")):
+    for path in sorted((ROOT / "ddpm_tutorial").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         header = ast.get_docstring(tree) or ""
         sources = {int(n): by_arxiv.get(arxiv) for n, arxiv in re.findall(r"\[(\d+)\].*?arXiv:(\d{4}\.\d{5})", header)}
@@ -57,8 +58,8 @@ def cited_in_docstrings():
         for line in "\n".join(ast.get_docstring(node) or "" for node in documented).splitlines():
             for match in re.finditer(NUMBERS, line):
                 before = re.findall(r"\[(\d+)\]", line[:match.start()])
-                short = sources.get(int(before[-1]) if before else 1)
-                yield from ((path.name, f"{short} {tag}") for tag in expanded(match["kind"], match["numbers"]))
+                short = sources.get(int(before[-1]) if before else 1) if sources else "?"
+                yield from ((str(path.relative_to(ROOT)), f"{short} {tag}") for tag in expanded(match["kind"], match["numbers"]))
 
 
 def cited_in_notebooks():
@@ -88,10 +89,10 @@ def test_every_equation_in_the_table_is_cited_somewhere():
 @pytest.mark.parametrize("row", EQUATIONS, ids=lambda row: row[0])
 def test_code_and_test_of_each_equation_exist(row):
     """The function can be imported, and the test that is said to prove it is in the file that the link names."""
-    __import__("ddpm_tutorial.likelihood"), __import__("ddpm_tutorial.metrics")
+    __import__("ddpm_tutorial.likelihood"), __import__("ddpm_tutorial.evaluation.metrics")
     for code in re.findall(r"`([\w.]+)`", row[2]):
         assert callable(functools.reduce(getattr, code.split("."), ddpm_tutorial))
-    links = re.findall(r"\[([^]]+)\]\(\.\./(tests/\w+\.py)\)", row[3])
+    links = re.findall(r"\[([^]]+)\]\(\.\./(tests/[\w/]+\.py)\)", row[3])
     assert links and re.search(r"`[\w.]+`", row[2])
     for name, path in links:
         assert f"def test_{name.replace(' ', '_')}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no test of that name"

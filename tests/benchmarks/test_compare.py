@@ -10,7 +10,7 @@ import torch
 
 from ddpm_tutorial import DDPM, data
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]                      # tests/, beside benchmarks/
 
 
 @pytest.fixture(scope="module")

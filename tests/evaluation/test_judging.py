@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ddpm_tutorial import data, evaluation
-from ddpm_tutorial.evaluation import metrics
-from ddpm_tutorial.weights import files
+from ddpm_tutorial.evaluation import judging, metrics
 from ddpm_tutorial.evaluation.metrics import Classifier
+from ddpm_tutorial.weights import files
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_fid_without_weights_says_where_to_put_them_and_downloads_nothing(monkey
     with pytest.raises(FileNotFoundError, match=r"weights-inception-2015-12-05-6726825d\.pth.*checkpoints.*may be called FID"):
         evaluation.torch_fidelity_fid(COLOUR, COLOUR)
     assert not asked
-    weights = tmp_path / "checkpoints" / evaluation.INCEPTION
+    weights = tmp_path / "checkpoints" / judging.INCEPTION
     weights.parent.mkdir()
     weights.touch()
     assert evaluation.torch_fidelity_fid(COLOUR, COLOUR[:3] + 1) == 3.17
@@ -243,8 +243,8 @@ def test_fid_is_for_colour_images_in_uint8(images):
         evaluation.torch_fidelity_fid(COLOUR, images)
 
 
-def test_evaluation_stands_on_metrics_and_files_only():
+def test_judging_stands_on_metrics_and_files_only():
     """It measures images, whoever drew them: no model, no data set, no sampler."""
-    imports = [node for node in ast.walk(ast.parse(Path(evaluation.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in imports if node.level} <= {None, "files", "metrics"}
+    imports = [node for node in ast.walk(ast.parse(Path(judging.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert {(node.level, node.module) for node in imports if node.level} == {(1, None), (1, "metrics"), (2, "weights.files")}
     assert [alias.name for node in imports if node.level and node.module is None for alias in node.names] == ["metrics"]
