@@ -181,7 +181,7 @@ def table(rows: dict[str, dict[str, float | tuple]]) -> str:
         return text + f" [{pair(f'{key}_judges')}]" if f"{key}_judges" in row else text
 
     lines = ["| | n | " + " | ".join(title for title, *_ in COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
-    lines += ["| " + " | ".join([name, f"{row['n']:,}", *(cell(row, *how) for _, *how in COLUMNS)]) + " |" for name, row in rows.items()]
+    lines += ["| " + " | ".join([name, f"{row['n']:,}", *(cell(row, key, form, of) for _, key, form, of in COLUMNS)]) + " |" for name, row in rows.items()]
     return "\n".join(lines)
 
 
