@@ -98,7 +98,7 @@ def measure(samples: Tensor, y: Tensor, judge: Judge) -> dict[str, float | tuple
 
     n, agreement, control, inception_score, precision, recall, memorisation;
     frechet, its floor (what as many train images with the same labels get), and what is left above the floor;
-    kernel, the kernel distance, which needs no floor, and its standard error;
+    kernel, the kernel distance, which needs no floor, and its standard error, if there are two images of each class;
     and for some an interval of 95 %, "…_interval".  Agreement's is Wilson's.  The others' are bootstraps of the samples, with the test images as they
     are, class by class: they say what another draw of the same labels from the same model could get, and not what another test set could.  For what is left
     above the floor the floor's train images are drawn again, too: they are as much chance as the samples.  The kernel distance's error is for another draw
@@ -126,7 +126,7 @@ JUDGED = ("agreement", "frechet_above", "kernel", "inception_score", "precision"
 def measure_by(samples: Tensor, y: Tensor, judges: Sequence[Judge]) -> dict[str, float | tuple]:
     """`measure` by the first judge; and "…_judges", the lowest and the highest number that any of them gives, beside the sampling interval."""
     rows = [measure(samples, y, judge) for judge in judges]
-    return rows[0] | {f"{key}_judges": (min(row[key] for row in rows), max(row[key] for row in rows)) for key in JUDGED}
+    return rows[0] | {f"{key}_judges": (min(row[key] for row in rows), max(row[key] for row in rows)) for key in JUDGED if key in rows[0]}
 
 
 def _classified(judge: Judge, x: Tensor, y: Tensor) -> dict:
@@ -149,10 +149,12 @@ def _compared(judge: Judge, seen: Tensor, y: Tensor, as_many: Tensor) -> dict:
 
     value, (low, high) = distance(seen), metrics.bootstrap(distance, seen, within=[y])
     precision, recall = metrics.precision_recall(judge.features, seen)
-    kernel, error = metrics.kernel_distance(seen, judge.features, y, judge.y_test)
+    kernel = {}
+    if min(labels.unique(return_counts=True)[1].min() for labels in (y, judge.y_test)) > 1:     # of one image it cannot be said how alike its class is
+        kernel = dict(zip(("kernel", "kernel_error"), metrics.kernel_distance(seen, judge.features, y, judge.y_test)))
     return {"frechet": value, "frechet_interval": (max(low, 0.0), high), "frechet_floor": distance(as_many),
             "frechet_above": above(seen, as_many), "frechet_above_interval": metrics.bootstrap(above, seen, as_many, within=[y, y.sort().values]),
-            "kernel": kernel, "kernel_error": error, "precision": precision, "recall": recall}
+            **kernel, "precision": precision, "recall": recall}
 
 
 COLUMNS = (("agreement, %", "agreement", "{:.1f}", 100), ("labels shuffled, %", "control", "{:.1f}", 100), ("Fréchet distance", "frechet", "{:.2f}", 1),
@@ -167,7 +169,7 @@ def table(rows: dict[str, dict[str, float | tuple]]) -> str:
     In brackets the interval of 95 %; after ± the standard error; in square brackets what the judges of a panel say, lowest … highest.
     """
     def cell(row: dict, key: str, form: str, of: float) -> str:
-        if key not in row:                                      # a model without labels agrees with nothing
+        if key not in row:                                      # a model without labels, say, agrees with nothing
             return "–"
 
         def pair(key: str) -> str:

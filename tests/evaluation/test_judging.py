@@ -125,6 +125,15 @@ def test_what_is_left_above_the_floor_is_nothing_for_real_images(judge):
     assert faint["frechet_above_interval"][0] > 0 and faint["kernel"] > 3 * faint["kernel_error"] and faint["agreement"] > 0.8
 
 
+def test_with_one_image_of_a_class_there_is_no_kernel_distance(judge):
+    """How alike the images of that class are cannot be told from one; all else can, and the table has a dash."""
+    first = metrics.per_class(judge.y_test, 1)
+    row = evaluation.measure(judge.x_test[first], judge.y_test[first], judge)
+    assert "kernel" not in row and "kernel_error" not in row and row["frechet"] > 0
+    assert evaluation.table({"ten": row}).split("\n")[-1].split("|")[8].strip() == "–"
+    assert "kernel" in evaluation.measure(judge.x_test[:100], judge.y_test[:100], judge)
+
+
 def test_the_interval_above_the_floor_knows_that_the_floor_is_chance_too(judge):
     """It is wider than that of the samples' distance alone."""
     row = evaluation.measure(0.9 * judge.x_test[:200] - 0.1, judge.y_test[:200], judge)
