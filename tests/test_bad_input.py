@@ -629,6 +629,7 @@ BAD = {
     "metrics.bootstrap": [
         ("no tensors", lambda: metrics.bootstrap(len), ValueError, "0 tensors"), ("no rows", lambda: metrics.bootstrap(len, X[:0]), ValueError, r"\[0\] rows"),
         ("no resamples", lambda: metrics.bootstrap(len, X, n=0), ValueError, "n = 0.*n ≥ 1"),
+        ("a label too few", lambda: metrics.bootstrap(len, X, within=[Y[:3]]), ValueError, r"labels for \[3\] rows.*\[4\]"),
         ("level = 1", lambda: metrics.bootstrap(len, X, level=1.0), ValueError, "level = 1.0.*between 0 and 1"),
     ],
     **{f"metrics.{f.__name__}": [("points of two dimensions", call, ValueError, r"\(4, 2\).*\(5, 3\)")] for f, call in (
@@ -645,6 +646,23 @@ BAD = {
         ("features of two widths", lambda: metrics.frechet_distance(FEATURES, FEATURES[:, :2]), ValueError, r"\(10, 3\).*\(10, 2\)"),
         ("one image", lambda: metrics.frechet_distance(FEATURES[:1], FEATURES), ValueError, r"\(1, 3\).*≥ 2"),
         ("images", lambda: metrics.frechet_distance(SEEN, SEEN), ValueError, r"\(4, 1, 8, 8\).*\(N, d\)"),
+    ],
+    "metrics.frechet_at_infinity": [
+        ("too few rows for a line", lambda: metrics.frechet_at_infinity(FEATURES, FEATURES), ValueError, "10 and 10 rows for 4 parts.*100 rows"),
+        ("one part", lambda: metrics.frechet_at_infinity(FEATURES, FEATURES, parts=1), ValueError, "for 1 parts.*2 parts at least"),
+        ("features of two widths", lambda: metrics.frechet_at_infinity(FEATURES, FEATURES[:, :2]), ValueError, r"\(10, 3\).*\(10, 2\)"),
+    ],
+    "metrics.kernel_distance": [
+        ("features of two widths", lambda: metrics.kernel_distance(FEATURES, FEATURES[:, :2]), ValueError, r"\(10, 3\).*\(10, 2\)"),
+        ("one image", lambda: metrics.kernel_distance(FEATURES[:1], FEATURES), ValueError, r"\(1, 3\).*≥ 2"),
+        ("one image of a class", lambda: metrics.kernel_distance(FEATURES[:4], FEATURES, Y), ValueError, "4 labels for 4 rows.*two rows at least"),
+        ("a label too few", lambda: metrics.kernel_distance(FEATURES[:4], FEATURES, Y[:3]), ValueError, "3 labels for 4 rows"),
+        ("NaN", lambda: metrics.kernel_distance(nan(4, 3), FEATURES), ValueError, "NaN or infinity"),
+    ],
+    "metrics.variety": [
+        ("a label too few", lambda: metrics.variety(SEEN, Y[:3], SEEN, Y), ValueError, "with 3 labels"),
+        ("images of two sizes", lambda: metrics.variety(SEEN, Y, IMAGES, Y), ValueError, r"\(4, 1, 8, 8\).*\(4, 1, 4, 4\)"),
+        ("one image of a class", lambda: metrics.variety(SEEN, Y, SEEN, Y), ValueError, "class 1 has 1 samples and 1 real images.*two of each"),
     ],
     "metrics.inception_score": [
         ("logits", lambda: metrics.inception_score(FEATURES), ValueError, r"probabilities.*\(10, 3\).*sum to 1"),
@@ -698,7 +716,8 @@ WITHOUT_ROWS = {
     "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
     "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",
     "judging.floors": "test_judging has its rows, which need a judge",
-    "judging.measure": "test_judging has its rows, which need a judge", "judging.table": "takes what floors and measure gave",
+    "judging.measure": "test_judging has its rows, which need a judge", "judging.measure_by": "asks measure", "judging.panel": "test_judging has its rows",
+    "judging.table": "takes what floors and measure gave",
     "judging.save_classifier": "test_judging has its rows", "diffusers_layout.to_diffusers": "renames what it is given; loading is strict about names",
     "diffusers_layout.diffusers_scheduler": "takes what a DDPMConfig has checked",
 }

@@ -1,10 +1,11 @@
 """What samples get, beside what real images get; and the classifiers that judge them, as files.
 
 The caller draws the samples; here they are only measured.  A number without its floor says nothing, so every row of the table can be held
-against the row of the real images.
+against the row of the real images.  And a number by one judge may be that judge's taste, so a panel of them can be asked.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,11 @@ class Judge(NamedTuple):
     y_test: Tensor
     features: Tensor                                            # of the test images, (N, d) float64
     apart: Tensor                                               # distance of each test image to the nearest train image, (N,)
+    unit: float = 1.0                                           # what its features are multiplied with, so that a panel's judges measure in one unit
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Images as this judge sees them: features (N, d) in float64."""
+        return self.unit * metrics.features(self.classifier, x)
 
     def train_features(self, y: Tensor) -> Tensor:
         """Of train images with the labels y: of each class the first ones, as many as y has."""
@@ -38,7 +44,7 @@ class Judge(NamedTuple):
             indices.append((y_train == k).nonzero().flatten()[:n])
             if len(indices[-1]) < n:
                 raise ValueError(f"there are {n} samples of class {k}, but {len(indices[-1])} train images: the floor is measured at equal numbers")
-        return metrics.features(self.classifier, self.x_train[torch.cat(indices).to(self.x_train.device)])
+        return self.seen(self.x_train[torch.cat(indices).to(self.x_train.device)])
 
 
 def judge(classifier: Classifier, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor) -> Judge:
@@ -49,25 +55,54 @@ def judge(classifier: Classifier, x_train: Tensor, y_train: Tensor, x_test: Tens
     return Judge(classifier, x_train, y_train, x_test, y_test, metrics.features(classifier, x_test), metrics.nearest(x_test, x_train)[0])
 
 
+def panel(first: Judge, seeds: Sequence[int] = (1, 2), folder: str | Path | None = None, epochs: int = 15) -> list[Judge]:
+    """The judge, and others who differ by nothing but the seed of their training: three, unless told otherwise.
+
+    folder: where the others are kept, and looked for first; one that was trained on other images is refused.  The size of a feature means nothing, and
+    another classifier has other sizes; so the others' features are scaled to have the first one's total variance on the test images.
+    """
+    x, y, judges = first.x_train, first.y_train, [first]
+    images = hashlib.sha256(x.cpu().numpy().tobytes() + y.cpu().numpy().tobytes()).hexdigest()
+    for seed in seeds:
+        path = None if folder is None else Path(folder) / f"judge-{seed}.safetensors"
+        if path is not None and path.is_file():
+            net, card = load_classifier(path)
+            if (card.get("trained_on"), card.get("epochs")) != (images, epochs):
+                raise ValueError(f"{path} was trained on other images, or not for {epochs} epochs: name another folder, or delete that file")
+        else:
+            net = metrics.train_classifier(x, y.to(x.device), epochs=epochs, seed=seed)
+            if path is not None:
+                save_classifier(net, path, trained_on=images, epochs=epochs, seed=seed)
+        other = judge(net.to(x.device), x, y, first.x_test, first.y_test)
+        unit = (first.features.var(0).sum() / other.features.var(0).sum()).sqrt().item()
+        judges.append(other._replace(unit=unit, features=unit * other.features))
+    return judges
+
+
 def floors(judge: Judge, n: int) -> dict[str, float | tuple]:
     """What real images get, in the places of `measure`.
 
-    n train images, n/K of each class, against the test images: Fréchet distance, precision, recall.  The test images: agreement (that is,
+    n train images, n/K of each class, against the test images: Fréchet and kernel distance, precision, recall.  The test images: agreement (that is,
     the classifier's accuracy), inception-style score, and memorisation, which is 1 by definition.
     """
     K = judge.classifier.config["num_classes"]
     if n % K or n < 1:
         raise ValueError(f"n is {n}; it must be a multiple of the {K} classes, so that each has as many")
-    train = judge.train_features(torch.arange(K).repeat_interleave(n // K))
-    return {"n": n, **_classified(judge, judge.x_test, judge.y_test), **_compared(judge, train, train), "memorisation": 1.0}
+    y = torch.arange(K).repeat_interleave(n // K)
+    train = judge.train_features(y)
+    return {"n": n, **_classified(judge, judge.x_test, judge.y_test), **_compared(judge, train, y, train), "memorisation": 1.0}
 
 
 def measure(samples: Tensor, y: Tensor, judge: Judge) -> dict[str, float | tuple]:
     """Samples (N, C, H, W) in [-1, 1] that were asked to be y (N,):
 
-    n, agreement, control, inception_score, frechet, frechet_ratio (to as many train images with the same labels), precision, recall,
-    memorisation; and for some an interval of 95 %, "…_interval".  Agreement's is Wilson's.  The others' are bootstraps of the samples, with
-    the test images as they are: they say what another draw from the same model could get, and not what another test set could.
+    n, agreement, control, inception_score, precision, recall, memorisation;
+    frechet, its floor (what as many train images with the same labels get), and what is left above the floor;
+    kernel, the kernel distance, which needs no floor, and its standard error, if there are two images of each class;
+    and for some an interval of 95 %, "…_interval".  Agreement's is Wilson's.  The others' are bootstraps of the samples, with the test images as they
+    are, class by class: they say what another draw of the same labels from the same model could get, and not what another test set could.  For what is left
+    above the floor the floor's train images are drawn again, too: they are as much chance as the samples.  The kernel distance's error is for another draw
+    of samples and test images.  (A model without labels draws its classes by chance: y then only says what the floor is made of, and has no meaning.)
     """
     if len(samples) != len(y) or samples.shape[1:] != judge.x_test.shape[1:]:
         raise ValueError(f"samples are {tuple(samples.shape)} with {len(y)} labels; they must be like the real images, "
@@ -76,13 +111,22 @@ def measure(samples: Tensor, y: Tensor, judge: Judge) -> dict[str, float | tuple
         raise ValueError("the samples hold NaN or infinity")
     as_many = judge.train_features(y)
     samples, y = samples.to(judge.x_test), y.to(judge.y_test.device)
-    seen, distance = metrics.features(judge.classifier, samples), metrics.nearest(samples, judge.x_train)[0]
+    distance = metrics.nearest(samples, judge.x_train)[0]
 
     def ratio(distance: Tensor) -> float:
         return (distance.median() / judge.apart.median()).item()
 
-    return {"n": len(y), **_classified(judge, samples, y), **_compared(judge, seen, as_many),
-            "memorisation": ratio(distance), "memorisation_interval": metrics.bootstrap(ratio, distance)}
+    return {"n": len(y), **_classified(judge, samples, y), **_compared(judge, judge.seen(samples), y, as_many),
+            "memorisation": ratio(distance), "memorisation_interval": metrics.bootstrap(ratio, distance, within=[y])}
+
+
+JUDGED = ("agreement", "frechet_above", "kernel", "inception_score", "precision", "recall")         # what another judge may see otherwise
+
+
+def measure_by(samples: Tensor, y: Tensor, judges: Sequence[Judge]) -> dict[str, float | tuple]:
+    """`measure` by the first judge; and "…_judges", the lowest and the highest number that any of them gives, beside the sampling interval."""
+    rows = [measure(samples, y, judge) for judge in judges]
+    return rows[0] | {f"{key}_judges": (min(row[key] for row in rows), max(row[key] for row in rows)) for key in JUDGED if key in rows[0]}
 
 
 def _classified(judge: Judge, x: Tensor, y: Tensor) -> dict:
@@ -92,35 +136,54 @@ def _classified(judge: Judge, x: Tensor, y: Tensor) -> dict:
     hits = int((right == y).sum())
     shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
     return {"agreement": hits / len(y), "agreement_interval": metrics.wilson(hits, len(y)), "control": (right == shuffled).double().mean().item(),
-            "inception_score": metrics.inception_score(p), "inception_score_interval": metrics.bootstrap(metrics.inception_score, p)}
+            "inception_score": metrics.inception_score(p), "inception_score_interval": metrics.bootstrap(metrics.inception_score, p, within=[y])}
 
 
-def _compared(judge: Judge, seen: Tensor, as_many: Tensor) -> dict:
-    """Features of samples, and of as many train images, against those of the test images."""
+def _compared(judge: Judge, seen: Tensor, y: Tensor, as_many: Tensor) -> dict:
+    """Features of samples with labels y, and of as many train images in the order of their classes, against those of the test images."""
     def distance(features: Tensor) -> float:
         return metrics.frechet_distance(features, judge.features)
 
-    value, (low, high) = distance(seen), metrics.bootstrap(distance, seen)
+    def above(samples: Tensor, train: Tensor) -> float:
+        return distance(samples) - distance(train)
+
+    value, (low, high) = distance(seen), metrics.bootstrap(distance, seen, within=[y])
     precision, recall = metrics.precision_recall(judge.features, seen)
-    return {"frechet": value, "frechet_interval": (max(low, 0.0), high), "frechet_ratio": value / distance(as_many),
-            "precision": precision, "recall": recall}
+    kernel = {}
+    if min(labels.unique(return_counts=True)[1].min() for labels in (y, judge.y_test)) > 1:     # of one image it cannot be said how alike its class is
+        kernel = dict(zip(("kernel", "kernel_error"), metrics.kernel_distance(seen, judge.features, y, judge.y_test)))
+    return {"frechet": value, "frechet_interval": (max(low, 0.0), high), "frechet_floor": distance(as_many),
+            "frechet_above": above(seen, as_many), "frechet_above_interval": metrics.bootstrap(above, seen, as_many, within=[y, y.sort().values]),
+            **kernel, "precision": precision, "recall": recall}
+
+
+COLUMNS = (("agreement, %", "agreement", "{:.1f}", 100), ("labels shuffled, %", "control", "{:.1f}", 100), ("Fréchet distance", "frechet", "{:.2f}", 1),
+           ("its floor", "frechet_floor", "{:.2f}", 1), ("above the floor", "frechet_above", "{:.2f}", 1), ("kernel distance", "kernel", "{:.3f}", 1),
+           ("inception-style score", "inception_score", "{:.2f}", 1), ("precision", "precision", "{:.2f}", 1), ("recall", "recall", "{:.2f}", 1),
+           ("memorisation", "memorisation", "{:.2f}", 1))
 
 
 def table(rows: dict[str, dict[str, float | tuple]]) -> str:
-    """Markdown, one line per name:  table({"real images": floors(judge, 1000), "scale 1": measure(x, y, judge)})."""
-    def cell(row: dict, key: str, form: str, of: float = 1) -> str:
-        if key not in row:                                      # a model without labels agrees with nothing
-            return "–"
-        text = form.format(row[key] * of)
-        return text + " ({} … {})".format(*(form.format(v * of) for v in row[f"{key}_interval"])) if f"{key}_interval" in row else text
+    """Markdown, one line per name:  table({"real images": floors(judge, 1000), "scale 1": measure(x, y, judge)}).
 
-    lines = ["| | n | agreement, % | labels shuffled, % | Fréchet distance | × floor | inception-style score | precision | recall | memorisation |",
-             "|---|" + "---:|" * 9]
-    for name, row in rows.items():
-        lines.append("| " + " | ".join([
-            name, f"{row['n']:,}", cell(row, "agreement", "{:.1f}", 100), cell(row, "control", "{:.1f}", 100), cell(row, "frechet", "{:.2f}"),
-            cell(row, "frechet_ratio", "{:.1f}"), cell(row, "inception_score", "{:.2f}"), cell(row, "precision", "{:.2f}"),
-            cell(row, "recall", "{:.2f}"), cell(row, "memorisation", "{:.2f}")]) + " |")
+    In brackets the interval of 95 %; after ± the standard error; in square brackets what the judges of a panel say, lowest … highest.
+    """
+    def cell(row: dict, key: str, form: str, of: float) -> str:
+        if key not in row:                                      # a model without labels, say, agrees with nothing
+            return "–"
+
+        def pair(key: str) -> str:
+            return " … ".join(form.format(v * of) for v in row[key])
+
+        text = form.format(row[key] * of)
+        if f"{key}_interval" in row:
+            text += f" ({pair(f'{key}_interval')})"
+        if f"{key}_error" in row:
+            text += " ± " + form.format(row[f"{key}_error"] * of)
+        return text + f" [{pair(f'{key}_judges')}]" if f"{key}_judges" in row else text
+
+    lines = ["| | n | " + " | ".join(title for title, *_ in COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
+    lines += ["| " + " | ".join([name, f"{row['n']:,}", *(cell(row, key, form, of) for _, key, form, of in COLUMNS)]) + " |" for name, row in rows.items()]
     return "\n".join(lines)
 
 

@@ -36,14 +36,19 @@ def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ..
     return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=columns)}
 
 
-def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int) -> dict[str, dict]:
-    """Print and return what samples get, beside what real images get."""
+def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int, judges: int = 1) -> dict[str, dict]:
+    """Print and return what samples get, beside what real images get.
+
+    judges: ask so many; the others are trained from the seeds 1, 2, …, once, and kept in runs/judges, one folder for each data set.
+    """
     train_set, test_set = (data.load(settings["data"], split, settings["data_dir"], settings["size"]) for split in ("train", "test"))
     x, x_test = (data.normalise(d.images).to(model.device) for d in (train_set, test_set))
     if x.shape[1:] != model.shape:
         raise ValueError(f"the model makes images {model.shape}, and those of {settings['data']} are {tuple(x.shape[1:])}: name the data set that it was "
                          "trained on with --data, and --size if they were resized")
     judge = judging.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
+    kept = Path("runs") / "judges" / f"{Path(settings['data']).name}-{x.shape[-1]}"
+    panel = judging.panel(judge, range(1, judges), kept, _epochs(x))
     K, steps = len(train_set.classes), min(50, model.schedule.T)
     y = torch.arange(K).repeat_interleave(per_class)
     rows = {f"real images ({len(x_test):,} for testing)": judging.floors(judge, len(y))}
@@ -53,16 +58,19 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
             labels = y[i:i + 250]
             with _fast(model):
                 samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
-        row = rows[f"scale {scale:g}"] = judging.measure(torch.cat(samples), y, judge)
+        row = rows[f"scale {scale:g}"] = judging.measure_by(torch.cat(samples), y, panel) if judges > 1 else judging.measure(torch.cat(samples), y, judge)
         if not model.config.num_classes:                        # nothing was asked for
-            del row["agreement"], row["agreement_interval"], row["control"]
+            for key in [key for key in row if key.startswith("agreement") or key == "control"]:
+                del row[key]
         if x.shape[1] == 3:
             try:
                 row["fid"] = judging.torch_fidelity_fid(data.denormalise(torch.cat(samples)), test_set.images)
                 print(f"FID (Inception) of {len(y):,} samples at scale {scale:g}: {row['fid']:.2f}")
             except (ImportError, FileNotFoundError) as missing:
                 print(missing)
-    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed}, 95 % intervals:\n\n{judging.table(rows)}\n", flush=True)
+    asked = f" [lowest … highest of {judges} judges]" if judges > 1 else ""
+    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed} (95 % intervals) ± standard error{asked}:\n\n"
+          f"{judging.table(rows)}\n", flush=True)
     return rows
 
 
@@ -82,4 +90,8 @@ def _judge_for(settings: dict, x: Tensor, y: Tensor) -> metrics.Classifier:
         print(f"the judge: {path.name}, SHA-256 {judging.sha256(path)[:16]}…, test accuracy {card['test_accuracy']:.4f}", flush=True)
         return net.to(x.device)
     print("training the judge: a small classifier, on the train split only …", flush=True)
-    return metrics.train_classifier(x, y.to(x.device), epochs=15 if len(x) < 10_000 else 3)
+    return metrics.train_classifier(x, y.to(x.device), epochs=_epochs(x))
+
+
+def _epochs(x: Tensor) -> int:
+    return 15 if len(x) < 10_000 else 3

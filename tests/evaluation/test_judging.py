@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ddpm_tutorial import data, evaluation
-from ddpm_tutorial.evaluation import metrics
-from ddpm_tutorial.weights import files
+from ddpm_tutorial.evaluation import judging, metrics
 from ddpm_tutorial.evaluation.metrics import Classifier
+from ddpm_tutorial.weights import files
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_perfect_samples_get_perfect_numbers(perfect, judge):
     """The test images as samples: distance 0, everything covered, as far from the train images as new images are, agreement = accuracy."""
     assert perfect["n"] == 540 and perfect["agreement"] > 0.9
     assert perfect["agreement"] == pytest.approx(metrics.accuracy(judge.classifier, judge.x_test, judge.y_test))
-    assert perfect["frechet"] == pytest.approx(0, abs=1e-4) and perfect["frechet_ratio"] == pytest.approx(0, abs=1e-3)
+    assert perfect["frechet"] == pytest.approx(0, abs=1e-4) and perfect["frechet_above"] == pytest.approx(-perfect["frechet_floor"], abs=1e-4)
     assert (perfect["precision"], perfect["recall"], perfect["memorisation"]) == (1, 1, 1)
     assert 6 < perfect["inception_score"] <= 10, "smoothed labels keep the classifier from being quite sure"
 
@@ -54,7 +54,7 @@ def test_copies_of_train_images_are_found_out(judge):
     first = metrics.per_class(judge.y_train, 50)
     row = evaluation.measure(judge.x_train[first], judge.y_train[first], judge)
     assert row["memorisation"] == 0 and row["memorisation_interval"] == (0, 0) and row["agreement"] > 0.9
-    assert row["frechet_ratio"] == pytest.approx(1, abs=1e-6), "these are the very images of the floor"
+    assert row["frechet_above"] == 0, "these are the very images of the floor"
     assert row["frechet"] == pytest.approx(evaluation.floors(judge, 500)["frechet"])
 
 
@@ -65,7 +65,7 @@ def test_noise_gets_bad_numbers(judge):
     noise, y = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(10).repeat(20)
     row = evaluation.measure(noise, y, judge)
     low, high = row["agreement_interval"]
-    assert low < 0.1 < high and row["frechet_ratio"] > 10 and row["recall"] < 0.3 and row["memorisation"] > 1.5
+    assert low < 0.1 < high and row["frechet_above_interval"][0] > 10 * row["frechet_floor"] and row["recall"] < 0.3 and row["memorisation"] > 1.5
 
 
 def test_a_collapsed_model_is_found_out(judge):
@@ -83,11 +83,12 @@ def test_the_floor_is_measured_at_as_many_images(judge):
 
     rows = {n: evaluation.floors(judge, n) for n in (100, 1000)}
     for n, row in rows.items():
-        assert row["n"] == n and row["frechet_ratio"] == 1 and row["memorisation"] == 1
+        assert row["n"] == n and row["frechet"] == row["frechet_floor"] and row["frechet_above"] == 0 and row["memorisation"] == 1
         assert row["frechet"] == pytest.approx(distance(metrics.per_class(judge.y_train, n // 10)))
     assert rows[100]["frechet"] > 1.3 * rows[1000]["frechet"]
     sample = evaluation.measure(judge.x_test[:100] * 0.9, torch.arange(10).repeat(10), judge)
-    assert sample["frechet"] / sample["frechet_ratio"] == pytest.approx(rows[100]["frechet"])
+    assert sample["frechet_floor"] == pytest.approx(rows[100]["frechet"])
+    assert sample["frechet_above"] == pytest.approx(sample["frechet"] - rows[100]["frechet"])
     of_train = metrics.precision_recall(metrics.features(judge.classifier, judge.x_test),
                                         metrics.features(judge.classifier, judge.x_train[metrics.per_class(judge.y_train, 100)]))
     assert (rows[1000]["precision"], rows[1000]["recall"]) == of_train
@@ -102,7 +103,7 @@ def test_floors_of_agreement_and_score_are_the_test_images(perfect, judge):
 
 
 def test_intervals_hold_their_numbers(judge):
-    """low ≤ value ≤ high, none below 0, and the caller's random numbers stay as they are."""
+    """low ≤ value ≤ high, none below 0 but what is left of a difference, and the caller's random numbers stay as they are."""
     before = torch.get_rng_state()
     rows = [evaluation.floors(judge, 100), evaluation.measure(judge.x_test[:70] * 0.8, judge.y_test[:70], judge)]
     assert torch.equal(torch.get_rng_state(), before)
@@ -110,7 +111,79 @@ def test_intervals_hold_their_numbers(judge):
     for row in rows:
         for key in (key for key in row if f"{key}_interval" in row):
             low, high = row[f"{key}_interval"]
-            assert 0 <= low < row[key] < high, key
+            assert low < row[key] < high and (low >= 0 or key == "frechet_above"), key
+
+
+def test_what_is_left_above_the_floor_is_nothing_for_real_images(judge):
+    """Other train images than the floor's, 30 of each class: the interval holds 0, and the kernel distance is 0 within three of its errors; both see faint
+    images, which keep their shape and nearly all of their agreement."""
+    order = torch.cat([(judge.y_train == k).nonzero().flatten()[60:90] for k in range(10)])
+    x, y = judge.x_train[order], judge.y_train[order]
+    real, faint = evaluation.measure(x, y, judge), evaluation.measure(0.7 * x - 0.3, y, judge)
+    low, high = real["frechet_above_interval"]
+    assert low < 0 < high and abs(real["kernel"]) < 3 * real["kernel_error"]
+    assert faint["frechet_above_interval"][0] > 0 and faint["kernel"] > 3 * faint["kernel_error"] and faint["agreement"] > 0.8
+
+
+def test_with_one_image_of_a_class_there_is_no_kernel_distance(judge):
+    """How alike the images of that class are cannot be told from one; all else can, and the table has a dash."""
+    first = metrics.per_class(judge.y_test, 1)
+    row = evaluation.measure(judge.x_test[first], judge.y_test[first], judge)
+    assert "kernel" not in row and "kernel_error" not in row and row["frechet"] > 0
+    assert evaluation.table({"ten": row}).split("\n")[-1].split("|")[8].strip() == "–"
+    assert "kernel" in evaluation.measure(judge.x_test[:100], judge.y_test[:100], judge)
+
+
+def test_the_interval_above_the_floor_knows_that_the_floor_is_chance_too(judge):
+    """It is wider than that of the samples' distance alone."""
+    row = evaluation.measure(0.9 * judge.x_test[:200] - 0.1, judge.y_test[:200], judge)
+    wide, narrow = (high - low for low, high in (row["frechet_above_interval"], row["frechet_interval"]))
+    assert wide > 1.05 * narrow
+
+
+# A panel of judges.
+
+@pytest.fixture(scope="module")
+def judges(judge, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judges")
+    return evaluation.panel(judge, seeds=(1, 2), folder=folder, epochs=4), folder
+
+
+def test_a_panel_is_the_judge_and_others_with_other_seeds(judges, judge):
+    """Different networks that know digits as well, with features of the first one's total variance on the test images."""
+    panel, _ = judges
+    assert panel[0] is judge and len(panel) == 3
+    weights = [next(j.classifier.parameters()) for j in panel]
+    assert not any(a.shape == b.shape and torch.equal(a, b) for a, b in ((weights[0], weights[1]), (weights[1], weights[2])))
+    for other in panel[1:]:
+        assert metrics.accuracy(other.classifier, other.x_test, other.y_test) > 0.9
+        assert other.features.var(0).sum().item() == pytest.approx(judge.features.var(0).sum().item())
+        torch.testing.assert_close(other.seen(other.x_test), other.features)
+
+
+def test_a_panel_is_trained_once(judges, judge, monkeypatch):
+    """Its files are found again, and give the same judges; trained on other images, or for longer, they would be others, and are refused."""
+    panel, folder = judges
+    monkeypatch.setattr(metrics, "train_classifier", None)
+    again = evaluation.panel(judge, seeds=(1, 2), folder=folder, epochs=4)
+    assert all(torch.equal(a.features, b.features) for a, b in zip(panel, again))
+    with pytest.raises(ValueError, match=r"judge-1\.safetensors.*not for 5 epochs"):
+        evaluation.panel(judge, seeds=(1,), folder=folder, epochs=5)
+    with pytest.raises(ValueError, match="trained on other images"):
+        evaluation.panel(judge._replace(x_train=-judge.x_train), seeds=(1,), folder=folder, epochs=4)
+
+
+def test_a_panel_says_the_lowest_and_the_highest(judges):
+    """Beside the first judge's row, which stays what it is."""
+    panel, _ = judges
+    x, y = panel[0].x_test[:100] * 0.8, panel[0].y_test[:100]
+    rows, row = [evaluation.measure(x, y, judge) for judge in panel], evaluation.measure_by(x, y, panel)
+    assert {key: row[key] for key in rows[0]} == rows[0]
+    for key in judging.JUDGED:
+        assert row[f"{key}_judges"] == (min(r[key] for r in rows), max(r[key] for r in rows)), key
+    assert row["frechet_above_judges"][0] < row["frechet_above_judges"][1]
+    line = evaluation.table({"faint": row}).split("\n")[-1]
+    assert line.count("[") == len(judging.JUDGED) and "[{:.2f} … {:.2f}]".format(*row["recall_judges"]) in line
 
 
 def test_what_cannot_be_measured_is_refused(judge):
@@ -130,13 +203,13 @@ def test_what_cannot_be_measured_is_refused(judge):
 def test_the_table_is_markdown_that_can_be_read():
     """One line per row, as many cells in each, shares in per cent, intervals in brackets."""
     row = {"n": 1000, "agreement": 0.98765, "agreement_interval": (0.979, 0.9926), "control": 0.1, "frechet": 0.70512, "frechet_interval": (0.6, 0.812),
-           "frechet_ratio": 2.04, "inception_score": 9.8765, "inception_score_interval": (9.8, 9.95), "precision": 0.912, "recall": 0.8765,
-           "memorisation": 1.0}
+           "frechet_floor": 0.357, "frechet_above": 0.348, "frechet_above_interval": (-0.05, 0.5), "kernel": 0.0123, "kernel_error": 0.004,
+           "inception_score": 9.8765, "inception_score_interval": (9.8, 9.95), "precision": 0.912, "recall": 0.8765, "memorisation": 1.0}
     head, rule, real, line = evaluation.table({"real images": row, "scale 1": row | {"memorisation_interval": (0.96, 1.04)}}).split("\n")
-    assert line == ("| scale 1 | 1,000 | 98.8 (97.9 … 99.3) | 10.0 | 0.71 (0.60 … 0.81) | 2.0 | 9.88 (9.80 … 9.95) | 0.91 | 0.88 | "
-                    "1.00 (0.96 … 1.04) |")
+    assert line == ("| scale 1 | 1,000 | 98.8 (97.9 … 99.3) | 10.0 | 0.71 (0.60 … 0.81) | 0.36 | 0.35 (-0.05 … 0.50) | 0.012 ± 0.004 | "
+                    "9.88 (9.80 … 9.95) | 0.91 | 0.88 | 1.00 (0.96 … 1.04) |")
     assert real.startswith("| real images | 1,000 |") and real.endswith("| 1.00 |")
-    assert head.count("|") == rule.count("|") == real.count("|") == line.count("|") == 11
+    assert head.count("|") == rule.count("|") == real.count("|") == line.count("|") == 13
 
 
 def test_the_table_takes_what_was_measured(perfect, judge):
@@ -229,7 +302,7 @@ def test_fid_without_weights_says_where_to_put_them_and_downloads_nothing(monkey
     with pytest.raises(FileNotFoundError, match=r"weights-inception-2015-12-05-6726825d\.pth.*checkpoints.*may be called FID"):
         evaluation.torch_fidelity_fid(COLOUR, COLOUR)
     assert not asked
-    weights = tmp_path / "checkpoints" / evaluation.INCEPTION
+    weights = tmp_path / "checkpoints" / judging.INCEPTION
     weights.parent.mkdir()
     weights.touch()
     assert evaluation.torch_fidelity_fid(COLOUR, COLOUR[:3] + 1) == 3.17
@@ -243,8 +316,8 @@ def test_fid_is_for_colour_images_in_uint8(images):
         evaluation.torch_fidelity_fid(COLOUR, images)
 
 
-def test_evaluation_stands_on_metrics_and_files_only():
+def test_judging_stands_on_metrics_and_files_only():
     """It measures images, whoever drew them: no model, no data set, no sampler."""
-    imports = [node for node in ast.walk(ast.parse(Path(evaluation.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in imports if node.level} <= {None, "files", "metrics"}
+    imports = [node for node in ast.walk(ast.parse(Path(judging.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert {(node.level, node.module) for node in imports if node.level} == {(1, None), (1, "metrics"), (2, "weights.files")}
     assert [alias.name for node in imports if node.level and node.module is None for alias in node.names] == ["metrics"]

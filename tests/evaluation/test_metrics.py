@@ -1,5 +1,5 @@
 """Numbers about samples.  [1] Heusel et al. arXiv:1706.08500, [3] Salimans et al. arXiv:1606.03498, [4] Kynkäänniemi et al. arXiv:1904.06991,
-[7] Dhariwal, Nichol arXiv:2105.05233."""
+[7] Dhariwal, Nichol arXiv:2105.05233, [8] Bińkowski et al. arXiv:1801.01401, [9] Chong, Forsyth arXiv:1911.07023."""
 
 import ast
 import math
@@ -106,6 +106,181 @@ def test_the_frechet_distance_rises_when_images_get_worse(judge, digits):
     assert floor > 0 and distance(test) == pytest.approx(0, abs=1e-4)
     for name, x in worse.items():
         assert distance(x) > 1.2 * floor, name
+
+
+# To infinitely many images.
+
+SPECTRUM = torch.tensor([9.0, 4, 4, 2, 1, 1, 0.5, 0.5], dtype=torch.float64)
+
+
+def gaussian(n, seed, mean=0.0, stretch=1.0):
+    return stretch * SPECTRUM.sqrt() * randn(n, 8, seed=seed) + mean
+
+
+@pytest.mark.parametrize("mean, stretch", [(0.0, 1.0), (0.3, 1.0), (0.0, 1.2)])
+def test_the_line_in_1_over_n_meets_the_known_distance(mean, stretch):
+    """[9] on Gaussians: ‖m‖² + (k-1)² tr Σ is known.  Over 40 draws of 800 and 400 rows the extrapolation is within three standard errors of it,
+    and the plain distance of the same rows is not, because its bias is added."""
+    truth = 8 * mean**2 + (stretch - 1) ** 2 * SPECTRUM.sum().item()
+    draws = [(gaussian(800, 2 * i, mean, stretch), gaussian(400, 2 * i + 1)) for i in range(40)]
+    for distance, is_right in ((metrics.frechet_at_infinity, True), (metrics.frechet_distance, False)):
+        values = torch.tensor([distance(a, b) for a, b in draws], dtype=torch.float64)
+        assert ((values.mean() - truth).abs() < 3 * values.std() / math.sqrt(40)) == is_right, (distance, values.mean(), truth)
+
+
+def test_a_ratio_to_the_floor_grows_with_n_and_a_difference_does_not():
+    """One model at one true distance, 0.72, seen with 250 and with 4,000 rows: what is added must be subtracted."""
+    def at(n):
+        far, near = (sum(metrics.frechet_distance(gaussian(n, 2 * i, mean), gaussian(4000, 2 * i + 1)) for i in range(10)) / 10 for mean in (0.3, 0.0))
+        return far - near, far / near
+
+    (difference, ratio), (later_difference, later_ratio) = at(250), at(4000)
+    assert difference == pytest.approx(0.72, abs=0.1) and later_difference == pytest.approx(0.72, abs=0.1)
+    assert later_ratio > 3 * ratio
+
+
+def test_classes_are_dealt_out_evenly():
+    """Two classes far apart, 200 of each in either set: without their labels the parts differ in how many they have of each, a bias that the whole does not
+    have, and the line ends far below the true distance, 0."""
+    y = torch.arange(2).repeat(200)
+    a, b = (randn(400, 4, seed=seed) + 20 * y[:, None] for seed in (0, 1))
+    assert abs(metrics.frechet_at_infinity(a, b, y, y)) < 0.05 and metrics.frechet_at_infinity(a, b) < -0.1
+    assert metrics.frechet_at_infinity(a, b, y, y) == metrics.frechet_at_infinity(a, b, y, y), "the same seed is the same cut"
+
+
+# The kernel distance.
+
+def expected_kernel(mean, cov, other_mean, other_cov):
+    """E (x·y/d + 1)³ of independent Gaussians x and y, exactly: E (x·y)ᵖ is the inner product of their p-th moments, and the third of N(μ, Σ) is
+    μμμ + the three ways to put Σ and μ together."""
+    def moments(m, c):
+        second = c + torch.outer(m, m)
+        third = torch.einsum("i,j,k->ijk", m, m, m) + sum(torch.einsum(f"{pair},{one}->ijk", c, m) for pair, one in (("ij", "k"), ("ik", "j"), ("jk", "i")))
+        return m, second, third
+
+    p1, p2, p3 = ((a * b).sum() for a, b in zip(moments(mean, cov), moments(other_mean, other_cov)))
+    d = len(mean)
+    return (1 + 3 * p1 / d + 3 * p2 / d**2 + p3 / d**3).item()
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_the_kernel_distance_is_unbiased(same):
+    """[8] on Gaussians whose MMD² is known in closed form: the mean over 500 draws of 20 and 30 rows lies within two standard errors of it, also where it
+    is 0.  With the diagonals left in, as a first try has it, it would not."""
+    d, generator = 4, torch.Generator().manual_seed(1)
+    mean, root = torch.tensor([0.5, -1.0, 0.0, 0.3], dtype=torch.float64), randn(d, d, seed=5)
+    other_mean, other_root = (mean, root) if same else (torch.zeros(d, dtype=torch.float64), torch.eye(d, dtype=torch.float64))
+    a, b = (mean, root @ root.T), (other_mean, other_root @ other_root.T)
+    truth = expected_kernel(*a, *a) + expected_kernel(*b, *b) - 2 * expected_kernel(*a, *b)
+    values = []
+    for _ in range(500):
+        x, y = (torch.randn(n, d, dtype=torch.float64, generator=generator) for n in (20, 30))
+        values.append(metrics.kernel_distance(x @ root.T + mean, y @ other_root.T + other_mean)[0])
+    values = torch.tensor(values, dtype=torch.float64)
+    assert (values.mean() - truth).abs() < 2 * values.std() / math.sqrt(500) and (truth == 0) == same
+    diagonals = (expected_diagonal(*a) - expected_kernel(*a, *a)) / 20 + (expected_diagonal(*b) - expected_kernel(*b, *b)) / 30
+    assert diagonals > 10 * values.std() / math.sqrt(500)
+
+
+def expected_diagonal(mean, cov, n=100_000):
+    x = torch.distributions.MultivariateNormal(mean, cov).sample((n,))
+    return ((x.square().sum(1) / len(mean) + 1) ** 3).mean().item()
+
+
+def test_the_kernel_distance_is_that_of_torchmetrics(judge, digits):
+    """torchmetrics' KernelInceptionDistance with a feature extractor of our own, and all images in its one subset."""
+    kid = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics is not installed: it is in the test extra", exc_type=ImportError)
+    theirs = kid.KernelInceptionDistance(feature=Features(judge), subsets=1, subset_size=300, normalize=True)
+    a, b = data.normalise(digits[0].images[:300]), -data.normalise(digits[1].images[:300])
+    theirs.update(a, real=True)
+    theirs.update(b, real=False)
+    assert metrics.kernel_distance(metrics.features(judge, a), metrics.features(judge, b))[0] == pytest.approx(theirs.compute()[0].item(), rel=1e-3)
+
+
+def test_the_kernel_distance_and_its_error_are_the_sums_they_say():
+    """Pair by pair, without labels and with them: a class then counts as often as it should, though a row has one fellow less in its own."""
+    def k(x, y):
+        return (sum(p * q for p, q in zip(x, y)) / len(x) + 1) ** 3
+
+    def by_hand(a, b, y_a, y_b):
+        def fellows(x, y, i):
+            """The mean over classes, in their proportions, of the mean kernel of row i with the other rows of the class."""
+            total = 0.0
+            for c in set(y):
+                others = [k(x[i], x[j]) for j in range(len(x)) if j != i and y[j] == c]
+                total += y.count(c) / len(y) * sum(others) / len(others)
+            return total
+
+        h = [fellows(a, y_a, i) - sum(k(a[i], q) for q in b) / len(b) for i in range(len(a))]
+        g = [fellows(b, y_b, j) - sum(k(p, b[j]) for p in a) / len(a) for j in range(len(b))]
+        error2 = 0.0
+        for values, y in ((h, y_a), (g, y_b)):
+            for c in set(y):
+                mine = torch.tensor([v for v, label in zip(values, y) if label == c], dtype=torch.float64)
+                error2 += 4 * len(mine) / len(y) ** 2 * mine.var().item()
+        return sum(h) / len(h) + sum(g) / len(g), math.sqrt(error2)                    # -2 E k(a, b) is shared out to both
+
+    a, b, y_a, y_b = randn(7, 2), randn(5, 2, seed=1) + 1, [0, 2, 0, 2, 2, 0, 0], [1, 0, 0, 1, 1]
+    assert metrics.kernel_distance(a, b) == pytest.approx(by_hand(a.tolist(), b.tolist(), [0] * 7, [0] * 5))
+    labels = torch.tensor(y_a), torch.tensor(y_b)
+    assert metrics.kernel_distance(a, b, *labels) == pytest.approx(by_hand(a.tolist(), b.tolist(), y_a, y_b))
+
+
+@pytest.mark.parametrize("shift, low, high", [(1.0, 0.9, 1.2), (0.0, 1.7, 2.2)])
+def test_the_error_of_the_kernel_distance_is_right_or_cautious(shift, low, high):
+    """Its square, on average over 1,500 draws, is the variance of the values where the distributions differ, and about twice that where they are equal."""
+    both = torch.tensor([metrics.kernel_distance(randn(40, 3, seed=2 * i) + shift, randn(25, 3, seed=2 * i + 1)) for i in range(1500)], dtype=torch.float64)
+    assert low < (both[:, 1].square().mean() / both[:, 0].var()).item() < high
+
+
+def test_equal_numbers_of_each_class_are_no_chance():
+    """Two classes 4 apart, 10 of each in both sets, from one distribution: with labels the mean over 300 draws is 0 within two standard errors.  Without them
+    it is far below: one that does not meet itself meets 9 of its class and 10 of the other."""
+    y = torch.arange(2).repeat(10)
+    draws = [[randn(20, 2, seed=seed) + 4 * y[:, None] for seed in (2 * i, 2 * i + 1)] for i in range(300)]
+    for labels, is_unbiased in (((y, y), True), ((), False)):
+        values = torch.tensor([metrics.kernel_distance(a, b, *labels)[0] for a, b in draws], dtype=torch.float64)
+        assert ((values.mean() / values.std()).abs().item() < 2 / math.sqrt(300)) == is_unbiased
+
+
+# Variety.
+
+def test_variety_is_the_mean_distance_of_two_different_images_of_a_class():
+    """Pair by pair; each class in units of its own real images, and all classes alike."""
+    x, real, y, y_real = randn(5, 1, 2, 2), randn(7, 1, 2, 2, seed=1), torch.tensor([0, 2, 0, 2, 2]), torch.tensor([0, 1, 2, 0, 2, 1, 0])
+
+    def apart(images):
+        images = images.flatten(1).tolist()
+        distances = [math.dist(p, q) for i, p in enumerate(images) for q in images[:i]]
+        return sum(distances) / len(distances)
+
+    expected = sum(apart(x[y == k]) / apart(real[y_real == k]) for k in (0, 2)) / 2
+    assert metrics.variety(x, y, real, y_real) == pytest.approx(expected)
+
+
+def test_variety_does_not_depend_on_how_many_were_drawn():
+    """Its expected value for 2 images of a class is that for 100, within three standard errors; a standard deviation's is not."""
+    real, zeros = randn(100, 3), torch.zeros(100, dtype=torch.long)
+
+    def mean_of(statistic, n):
+        values = torch.tensor([statistic(randn(n, 3, seed=100 + i)) for i in range(300)], dtype=torch.float64)
+        return values.mean().item(), values.std().item() / math.sqrt(300)
+
+    few, error = mean_of(lambda x: metrics.variety(x, zeros[:len(x)], real, zeros), 2)
+    many, _ = mean_of(lambda x: metrics.variety(x, zeros[:len(x)], real, zeros), 100)
+    assert abs(few - many) < 3 * error and few == pytest.approx(1, abs=0.15)
+    assert mean_of(lambda x: x.std(0).mean().item(), 2)[0] < 0.85 * mean_of(lambda x: x.std(0).mean().item(), 100)[0]
+
+
+def test_variety_of_digits(digits):
+    """New digits have that of digits; ten copies of one have none; fainter ones have less, in proportion; and noise is taken for variety."""
+    (train, y, _), (test, y_test, _) = digits
+    x, known = data.normalise(train), data.normalise(test)
+    assert metrics.variety(x, y, known, y_test) == pytest.approx(1, abs=0.05)
+    first = metrics.per_class(y, 1)
+    assert metrics.variety(x[first].repeat(4, 1, 1, 1), y[first].repeat(4), known, y_test) == 0
+    assert metrics.variety(known * 0.5, y_test, known, y_test) == pytest.approx(0.5, rel=1e-4)
+    assert metrics.variety(known + 0.3 * torch.randn(known.shape), y_test, known, y_test) > 1.05
 
 
 # The inception score.
@@ -228,6 +403,14 @@ def test_the_bootstrap_draws_each_set_on_its_own():
     low, high = metrics.bootstrap(lambda a, b: (a.mean() - b.mean()).item(), x, x)
     assert low < -0.1 and high > 0.1
     assert metrics.bootstrap(lambda a: (a[:, 0] - a[:, 1]).max().item(), x[:, :1].expand(-1, 2)) == (0, 0)
+
+
+def test_the_bootstrap_within_classes_keeps_their_numbers():
+    """50 rows of 0 and 150 of 100: with their labels the mean has no spread at all, without them that of the shares of the classes."""
+    y = torch.tensor([0] * 50 + [1] * 150)
+    assert metrics.bootstrap(lambda x: x.mean().item(), 100.0 * y, within=[y]) == (75, 75)
+    low, high = metrics.bootstrap(lambda x: x.mean().item(), 100.0 * y, n=1000)
+    assert (low, high) == pytest.approx((75 - 6, 75 + 6), abs=0.6), "1.96 · 100 · √(0.25 · 0.75 / 200)"
 
 
 def test_the_bootstrap_of_a_frechet_distance_covers_what_is_to_be_expected():
