@@ -91,7 +91,7 @@ def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of images and labels: two data sets with one fingerprint are the same."""
     digest = hashlib.sha256(str(tuple(dataset.images.shape)).encode())
     for part in (dataset.images, dataset.y):
-        digest.update(part.contiguous().numpy())
+        digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
 
 
