@@ -225,7 +225,7 @@ def _where(args, otherwise: str) -> dict:
 
 def _same(begun: dict, dataset: data.Dataset, what: str) -> dict:
     """What labels mean, and what they are learnt from; complains if a run was begun with other data: a class folder added since would shift all labels."""
-    now = {"classes": list(dataset.classes), "images": len(dataset.images), "sha256": data.fingerprint(dataset)}
+    now: dict[str, Any] = {"classes": list(dataset.classes), "images": len(dataset.images), "sha256": data.fingerprint(dataset)}
     if any(begun.get(key, now[key]) != now[key] for key in now):
         said = [f"{some.get('images', '?')} images, SHA-256 {some.get('sha256', '?')[:12]}, of {', '.join(some.get('classes', '?'))}" for some in (begun, now)]
         raise ValueError(f"{what} was begun with {said[0]}; the data are now {said[1]}: labels would not mean the same. Bring back the data of then; "

@@ -40,7 +40,8 @@ OPTIONS = {
 }
 SHORT = {"train": {"--out": "{tmp}/new", "--steps": "1", "--batch": "2", "--timesteps": "2", "--per-class": "0"},
          "sample": {"--n": "2", "--steps": "1", "--out": "{tmp}/new.png"},
-         "evaluate": {"--data": "digits", "--per-class": "1", "--scales": "1", "--out": "{tmp}/new.json"}, "classifier": {"--epochs": "1", "--out": "{tmp}/new"}}
+         "evaluate": {"--data": "digits", "--per-class": "1", "--scales": "1", "--out": "{tmp}/new.json"},
+         "classifier": {"--epochs": "1", "--out": "{tmp}/new"}}
 
 
 def lines(seed=0, pairs=20):
