@@ -15,7 +15,7 @@ from torch import Tensor
 from .data import denormalise
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LONGEST, LARGEST = 400, 900                                     # of a grid, in inches and square inches: 65,535 pixels, at 150 an inch, are the end
+LONGEST, LARGEST = 400, 600                                     # of a grid, in inches and square inches: 65,535 pixels, at 150 an inch, are the end
 STYLES = ("-", "--", "-.", ":")                                 # a second cue, for black-and-white prints
 LOOK: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
 
