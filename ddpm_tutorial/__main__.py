@@ -150,7 +150,9 @@ def _train(args) -> None:
         settings = _settings(args)
         dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
         settings |= _same(settings, dataset, str(args.resume))
-        state = _resumed(args, where) if args.resume else _begun(args, settings, dataset, where)
+        changes = {name: getattr(args, name) for name in OF_MACHINE if getattr(args, name) is not None}
+        begun = args.resume and resume(args.resume / "checkpoint.safetensors", where, **changes)
+        state = begun or _begun(args, settings, dataset, where)
         name, y = Path(settings["data"]).name, dataset.y if state.model.config.num_classes else None
         per_class, unmeasured = _measurable(settings, dataset, args.per_class)
         if args.tensorboard:
@@ -278,15 +280,6 @@ def _begun(args, settings: dict, dataset: data.Dataset, where: torch.device) -> 
     torch.manual_seed(how.seed)                                 # of the first weights
     state = TrainState(DDPM(config).to(where), how)
     train(state, dataset.images, transform=data.normalise)      # complains now: no step is taken before one is asked for
-    return state
-
-
-def _resumed(args, where: torch.device) -> TrainState:
-    """A run that goes on, perhaps on another machine."""
-    state = resume(args.resume / "checkpoint.safetensors", where)
-    state.config = replace(state.config, **{name: getattr(args, name) for name in OF_MACHINE if getattr(args, name) is not None})
-    if state.scaler.is_enabled() != (state.config.precision == "float16"):
-        state.scaler = torch.amp.GradScaler(where.type, enabled=not state.scaler.is_enabled())
     return state
 
 
