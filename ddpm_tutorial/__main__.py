@@ -1,11 +1,12 @@
 """The command line:  python -m ddpm_tutorial train | sample | evaluate | classifier | doctor."""
 
 import argparse
-import ctypes
 import json
 import platform
+import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,28 +20,26 @@ from .evaluation import judging, metrics
 from .evaluation.report import measured, pictures
 from .forward import q_sample
 from .schedules import cosine
+from .terminal import Parser, between, new_file, sentence, steady, tune_memory, unused, writable, write_json, written
 from .training.checkpoint import resume
 from .training.devices import device, processes
 from .training.loop import TrainState, train
 from .training.recipes import RECIPES, recipe
 from .training.run import run, summary_writer, together
+from .weights import PRETRAINED
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = _parser().parse_args(argv)
-    _keep_memory()
-    try:
-        args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
-        sys.exit(f"ddpm_tutorial: {error}")
-
-
-def _keep_memory() -> None:
-    """Let Linux' C library keep big blocks that were freed, instead of returning them and asking anew in every step: a tenth of the time on a CPU."""
-    if platform.libc_ver()[0] == "glibc":
-        keep, trim, mmap = 2**30, -1, -3                        # mallopt(3): M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim, keep), libc.mallopt(mmap, keep)
+    """Do what the words say.  Whatever goes wrong is one sentence, and an exit status that is not 0."""
+    with steady():
+        args = _parser().parse_args(argv)
+        tune_memory()
+        try:
+            args.run(args)
+        except KeyboardInterrupt:
+            sys.exit("ddpm_tutorial: stopped")
+        except Exception as error:
+            sys.exit(f"ddpm_tutorial: {sentence(error)}")
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -50,8 +49,14 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+MANY, SIZE, SEED = between(int, 1, 1_000_000), between(int, 1, 1024), between(int, 0, 2**63 - 1)
+SCALE = between(float, 0, 1000)
+WEIGHTS = "the folder of a run, or its model.safetensors or checkpoint.safetensors; or digits or mnist, which come with the package"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ddpm_tutorial",
         description="Train, sample and measure small diffusion models. Everything runs offline on a CPU; a GPU is used if there is one.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -63,56 +68,60 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("train", _train, "train a model, then measure it",
                   "Train a model, class-conditional where there are classes; write its weights, samples, a film strip and the loss curve; measure it.")
-    add("--data", default="digits", help="data set: " + ", ".join(data.LOADERS) + ", or a folder of images, whose sub-folders are the classes")
+    add("--data", help="data set: " + ", ".join(data.LOADERS) + ", or a folder of images, whose sub-folders are the classes; default digits")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are, or are downloaded to; default $DDPM_DATA, or a cache folder in your home")
-    add("--size", type=int, help="resize the images to this many pixels")
-    add("--seconds", type=float, help="train about this long: the speed of the first steps turns it into a number of steps; digits: 60")
-    add("--steps", type=int, help="train this many steps instead; mnist and fashion-mnist: 11000, cifar10: 800000")
+    add("--size", type=SIZE, help="resize the images to this many pixels")
+    add("--seconds", type=between(float, 0, 1e8), help="train about this long: the speed of the first steps turns it into a number of steps; digits: 60")
+    add("--steps", type=between(int, 1, 10**9), help="train this many steps instead; mnist and fashion-mnist: 11000, cifar10: 800000")
     add("--stages", type=_stages, metavar="SIZE:STEPS,…", help="grow the images: 8:500,16:1000,32:2000 trains the same weights at each size in turn")
     add("--out", type=Path, metavar="FOLDER", help="results; default runs/DATA. A folder that exists is left alone: the run goes to FOLDER-2, -3, …")
-    add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder, with the settings it was begun with")
+    add("--resume", type=Path, metavar="FOLDER",
+        help="go on with the run in this folder, with the settings it was begun with; --data finds data that were moved, and --precision, --compile "
+             "and --micro may be others on another machine")
     add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as recipes.py has it for the data set")
-    add("--timesteps", type=int, metavar="T", help="length of the chain")
+    add("--timesteps", type=MANY, metavar="T", help="length of the chain")
     add("--predict", help="what the network predicts: eps, x0 or v")
-    add("--batch", type=int, help="images per step")
-    add("--lr", type=float, help="learning rate")
-    add("--micro", type=int, metavar="N", help="images at a time, where a batch needs too much memory; the batch stays what it is")
+    add("--batch", type=between(int, 1, 65_536), help="images per step")
+    add("--lr", type=between(float, 0, 1000), help="learning rate")
+    add("--micro", type=between(int, 1, 65_536), metavar="N", help="images at a time, where a batch needs too much memory; the batch stays what it is")
     add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network's layers; default: what suits the device")
     add("--compile", action="store_true", default=None, help="torch.compile the network: a minute of waiting; for GPUs: on two CPU cores it did not pay")
     add("--tensorboard", action="store_true", help="log to TensorBoard as well as to log.jsonl")
-    add("--seed", type=int, help="of everything random; default 0")
-    add("--per-class", type=int, metavar="N", help="samples per class and scale for the measurement; 0 for none; default 50, or what the smallest class has")
+    add("--seed", type=SEED, help="of everything random; default 0")
+    add("--per-class", type=between(int, 0, 100_000), metavar="N",
+        help="samples per class and scale for the measurement; 0 for none; default 50, or what the smallest class has")
 
     add = command("sample", _sample, "draw images from trained weights", "Draw images from trained weights into a PNG.")
-    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
-    add("--n", type=int, default=100, help="number of images")
-    add("--y", type=int, help="class of all of them; default: one column per class")
-    add("--sampler", default="ddim", choices=("ddpm", "ddim"), help="how to walk from noise to data")
-    add("--steps", type=int, help="steps of that walk, 1 … T; default 50, or T if that is less")
-    add("--eta", type=float, default=0.0, help="noise of DDIM: 0 none … 1 as much as DDPM")
-    add("--scale", type=float, default=2.0, help="guidance: 0 unconditional, 1 conditional, more than 1 guided")
-    add("--seed", type=int, default=0, help="of the noise")
-    add("--out", type=Path, default=Path("samples.png"), help="picture to write; one that exists is left alone: samples-2.png, …")
+    add("weights", help=WEIGHTS)
+    add("--n", type=MANY, default=100, help="number of images")
+    add("--y", metavar="CLASS", help="class of all of them, its name or number; default: one column per class")
+    add("--sampler", default="ddim", choices=("ddpm", "ddim", "dpm++"), help="how to walk from noise to data")
+    add("--steps", type=MANY, help="steps of that walk, 1 … T; default 50, or T if that is less")
+    add("--eta", type=between(float, 0, 1), default=0.0, help="noise of DDIM: 0 none … 1 as much as DDPM")
+    add("--scale", type=SCALE, help="guidance: 0 unconditional, 1 conditional, more than 1 guided; default 2")
+    add("--seed", type=SEED, default=0, help="of the noise")
+    add("--out", type=Path, metavar="FILE", help="picture to write; default samples.png. One that exists is left alone: samples-2.png, …")
+    add("--separate", type=Path, metavar="FOLDER", help="write each image into a file of its own, in a new folder")
 
     add = command("evaluate", _evaluate, "measure trained weights",
                   "Agreement, Fréchet distance, inception-style score, precision, recall and memorisation of samples (DDIM, 50 steps), with intervals, "
                   "beside what real images get.")
-    add("weights", help="model.safetensors of a run; or digits or mnist, which come with the package")
-    add("--data", default="digits", help="the data set that it was trained on")
+    add("weights", help=WEIGHTS)
+    add("--data", help="the data set that it was trained on; default: what the run says")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
-    add("--size", type=int, help="resize the images to this many pixels")
-    add("--per-class", type=int, default=100, metavar="N", help="samples per class")
-    add("--scales", type=float, nargs="+", default=[1.0, 2.0], help="guidance scales")
-    add("--seed", type=int, default=1, help="of the noise")
+    add("--size", type=SIZE, help="resize the images to this many pixels")
+    add("--per-class", type=between(int, 1, 100_000), default=100, metavar="N", help="samples per class")
+    add("--scales", type=SCALE, nargs="+", help="guidance scales; default 1 and 2")
+    add("--seed", type=SEED, default=1, help="of the noise")
     add("--out", type=Path, metavar="FILE", help="write the numbers as JSON, too")
 
     add = command("classifier", _classifier, "train a classifier that judges samples, or guides them",
                   "Train the classifier that judges samples, on the train split; or, with --noisy, one of noisy images that guides them.")
-    add("--data", default="digits", help="data set")
+    add("--data", default="digits", help="data set, or a folder of images")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
     add("--noisy", action="store_true", help="of images at any t of a cosine schedule, T = 1000, for classifier guidance")
-    add("--epochs", type=int, default=15, help="times over the data")
-    add("--seed", type=int, default=0, help="of everything random")
+    add("--epochs", type=between(int, 1, 10_000), default=15, help="times over the data")
+    add("--seed", type=SEED, default=0, help="of everything random")
     add("--out", type=Path, metavar="FILE", help="weights; default runs/DATA-classifier.safetensors; one that exists is left alone")
 
     command("doctor", _doctor, "say what this machine can do", "Print what this machine has, and try three training steps.")
@@ -122,112 +131,258 @@ def _parser() -> argparse.ArgumentParser:
 def _stages(text: str) -> list[tuple[int, int]]:
     try:
         stages = [(int(size), int(steps)) for size, steps in (stage.split(":") for stage in text.split(","))]
-        if all(size > 0 and steps > 0 for size, steps in stages):
+        if all(0 < size <= 1024 and steps > 0 for size, steps in stages):
             return stages
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no list of SIZE:STEPS, such as 8:500,16:1000,32:2000")
 
 
+# Train.
+
+OF_MODEL, OF_TRAINING, OF_MACHINE = ("timesteps", "schedule", "predict"), ("steps", "seconds", "batch", "lr", "seed"), ("micro", "precision", "compile")
+
+
 def _train(args) -> None:
+    from . import plots  # what is not installed is said now, and not after the training
+
     with together() as where:
         settings = _settings(args)
         dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
-        state = resume(args.resume / "checkpoint.safetensors", where) if args.resume else _begun(args, dataset, settings["stages"], where)
+        settings |= _same(settings, dataset, str(args.resume))
+        changes = {name: getattr(args, name) for name in OF_MACHINE if getattr(args, name) is not None}
+        begun = args.resume and resume(args.resume / "checkpoint.safetensors", where, **changes)
+        state = begun or _begun(args, settings, dataset, where)
         name, y = Path(settings["data"]).name, dataset.y if state.model.config.num_classes else None
-        judged, smallest = len(dataset.classes) > 1, int(torch.bincount(dataset.y).min())
-        per_class = (min(50, smallest) if args.per_class is None else args.per_class) if judged else 0
-        if per_class > smallest:                                # complains now, and not after a minute
-            raise ValueError(f"--per-class is {per_class}; the smallest class has {smallest} images, and the floor is measured with as many")
+        per_class, unmeasured = _measurable(settings, dataset, args.per_class)
         if args.tensorboard:
             summary_writer()
 
-        chief, folder = processes()[0] == 0, args.resume or _unused(args.out or Path("runs") / name)
-        if chief and not args.resume:
-            folder.mkdir(parents=True)
-            (folder / "run.json").write_text(json.dumps(settings), encoding="utf-8")
+        chief, folder = processes()[0] == 0, args.resume or unused(args.out or Path("runs") / name)
         if chief:
+            folder.mkdir(parents=True, exist_ok=bool(args.resume))
+            writable(folder)
+            write_json(folder / "run.json", settings)
             size = sum(p.numel() for p in state.model.net.parameters())
             print(f"{len(dataset.images):,} images of {name}, {size:,} parameters, on {where} in {state.config.precision}; results go to {folder}", flush=True)
+            for k, (label, count) in enumerate(zip(dataset.classes, torch.bincount(dataset.y).tolist())):
+                print(f"  class {k}: {count:,} images, {label}", flush=True)
+            if unmeasured:
+                print(f"will not be measured: {unmeasured}", flush=True)
         first = state.step
         seconds = run(state, dataset.images, y, folder, settings["stages"], args.tensorboard)
         if state.stop and chief:
-            sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {folder}")
+            sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {shlex.quote(str(folder))}")
         if not chief or state.stop:
             return
 
+    # Save, and then say; draw and measure, and whatever becomes of that, say where everything is.
+    model, failed = state.averaged_model(), []
+    written = {"weights": model.save(folder / "model.safetensors"), "figures": folder / "figures.json"}
     speed = round((state.step - first) * state.config.batch / seconds)
     figures: dict[str, Any] = {"steps": state.step, "steps_timed": state.step - first, "seconds": round(seconds, 1), "images_per_second": speed}
+    write_json(written["figures"], figures)
     print(f"trained steps {first + 1:,} to {state.step:,} in {seconds:.1f} s, {speed:,} images/s", flush=True)
-
-    # Draw, measure, and say where everything is.
-    model = state.averaged_model()
-    written = {"weights": model.save(folder / "model.safetensors")} | pictures(model, state.losses, name, dataset.classes, folder)
-    if per_class:
-        figures |= measured(model, settings, per_class, [1.0, 2.0], seed=1)
-    elif not judged:
-        print("not measured: there is one class, and a judge needs two to tell apart")
-    written["figures"] = folder / "figures.json"
-    written["figures"].write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    try:
+        written |= pictures(model, state.losses, plots.plain(name), tuple(map(plots.plain, dataset.classes)), folder)
+    except Exception as error:
+        failed.append(f"the pictures could not be drawn: {sentence(error)}")
+    try:
+        figures |= measured(model, settings, per_class, [1.0, 2.0], seed=1) if per_class else {}
+        write_json(written["figures"], figures)
+    except Exception as error:
+        failed.append(f"the samples could not be measured: {sentence(error)}")
     for what, path in written.items():
         print(f"{what:>12}: {path}")
+    if failed:
+        sys.exit(f"ddpm_tutorial: {'; '.join(failed)}")
 
 
 def _settings(args) -> dict:
     """What a run needs besides its checkpoint; kept in run.json, so that --resume asks for nothing else."""
     if args.resume:
-        if given := [f"--{name.replace('_', '-')}" for name in (*OF_MODEL, *OF_TRAINING, "data_dir", "size", "stages", "out")
-                 if getattr(args, name) is not None]:
+        if given := [f"--{name.replace('_', '-')}" for name in (*OF_MODEL, *OF_TRAINING, "size", "stages", "out") if getattr(args, name) is not None]:
             raise ValueError(f"--resume goes on with the settings that the run was begun with: leave out {', '.join(given)}")
-        if not (args.resume / "run.json").is_file():
+        settings = _run_json(args.resume)
+        if not settings:
             raise FileNotFoundError(f"{args.resume} is no folder of a run: there is no run.json in it")
-        return json.loads((args.resume / "run.json").read_text(encoding="utf-8"))
-    stages = args.stages or []
-    if stages and (args.size or args.steps or args.seconds):
-        raise ValueError("--stages says sizes and steps: leave out --size, --steps and --seconds")
-    if args.steps and args.seconds:
-        raise ValueError("give --steps or --seconds, not both")
-    folder = args.data not in data.LOADERS and Path(args.data).is_dir()
-    return {"data": str(Path(args.data).resolve()) if folder else args.data, "data_dir": args.data_dir and str(args.data_dir.resolve()),
-            "size": stages[-1][0] if stages else args.size, "stages": stages}
+    else:
+        stages = args.stages or []
+        if stages and (args.size, args.steps, args.seconds) != (None, None, None):
+            raise ValueError("--stages says sizes and steps: leave out --size, --steps and --seconds")
+        if None not in (args.steps, args.seconds):
+            raise ValueError("give --steps or --seconds, not both")
+        settings = {"data": "digits", "data_dir": None, "size": stages[-1][0] if stages else args.size, "stages": stages}
+    return settings | _where(args, settings["data"])
 
 
-OF_MODEL, OF_TRAINING = ("timesteps", "schedule", "predict"), ("steps", "seconds", "batch", "micro", "lr", "precision", "compile", "seed")
+def _where(args, otherwise: str) -> dict:
+    """What --data and --data-dir say, the same from every folder."""
+    named = otherwise if args.data is None else args.data
+    if args.data_dir and named not in data.SOURCES:
+        raise ValueError(f"--data-dir says where data sets are that can be downloaded ({', '.join(data.SOURCES)}), and {named} is none: leave it out")
+    folder = named and named not in data.LOADERS and Path(named).is_dir()
+    return {"data": str(Path(named).resolve()) if folder else named} | ({"data_dir": str(args.data_dir.resolve())} if args.data_dir else {})
 
 
-def _begun(args, dataset: data.Dataset, stages: list[tuple[int, int]], where: torch.device) -> TrainState:
+def _same(begun: dict, dataset: data.Dataset, what: str) -> dict:
+    """What labels mean, and what they are learnt from; complains if a run was begun with other data: a class folder added since would shift all labels."""
+    now: dict[str, Any] = {"classes": list(dataset.classes), "images": len(dataset.images), "sha256": data.fingerprint(dataset)}
+    if any(begun.get(key, now[key]) != now[key] for key in now):
+        said = [f"{some.get('images', '?')} images, SHA-256 {some.get('sha256', '?')[:12]}, of {', '.join(some.get('classes', '?'))}" for some in (begun, now)]
+        raise ValueError(f"{what} was begun with {said[0]}; the data are now {said[1]}: labels would not mean the same. Bring back the data of then; "
+                         "--data says where they are")
+    return now
+
+
+def _measurable(settings: dict, dataset: data.Dataset, asked: int | None) -> tuple[int, str]:
+    """How many samples of a class are to be measured; if none, why.  Complains now, and not after hours, if what was asked for cannot be."""
+    smallest = int(torch.bincount(dataset.y).min())
+    n = min(50, smallest) if asked is None else asked
+    try:
+        if n > smallest:
+            raise ValueError(f"--per-class is {n}; the smallest class has {smallest} images, and the floor is measured with as many")
+        if n and len(dataset.classes) < 2:
+            raise ValueError("there is one class, and a judge needs two to tell apart")
+        if n and dataset.images.shape[-1] < 2:
+            raise ValueError("the judge needs images of 2 pixels at least")
+        if n:
+            tests = len(data.load(settings["data"], "test", settings["data_dir"], settings["size"]).y)
+            if min(tests, n * len(dataset.classes)) < 4:        # precision and recall look at the third neighbour
+                raise ValueError(f"there are {tests} images for testing and {n * len(dataset.classes)} samples; 4 of each are needed")
+    except ValueError as error:
+        if asked:
+            raise
+        return 0, str(error)
+    return n, ""
+
+
+def _begun(args, settings: dict, dataset: data.Dataset, where: torch.device) -> TrainState:
     """A new run: the recipe of the data set, with the changes that were asked for."""
     def changed(config, names):
         return replace(config, **{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
-    if dataset.images.shape[2] != dataset.images.shape[3]:
-        raise ValueError(f"the images have {dataset.images.shape[2]} × {dataset.images.shape[3]} pixels: give --size, and the square in their middle is used")
-    config, how = recipe(args.data, dataset.images, dataset.classes)
+    stages, (H, W) = settings["stages"], dataset.images.shape[2:]
+    if H != W:
+        raise ValueError(f"the images have {H} × {W} pixels: give --size, and the square in their middle is used")
+    config, how = recipe(settings["data"], dataset.images, dataset.classes)
     if args.seconds is not None:
         how = replace(how, steps=None)
-    config, how = changed(config, OF_MODEL), changed(how, OF_TRAINING)
+    config, how = changed(config, OF_MODEL), changed(how, (*OF_TRAINING, *OF_MACHINE))
+    if config.num_classes:
+        config = replace(config, classes=dataset.classes)
     if stages:
         how = replace(how, steps=sum(steps for _, steps in stages))
     least = 2 ** (len(config.unet.mults) - 1)
-    if any(size % least for size, _ in stages):
-        raise ValueError(f"stages have {', '.join(str(size) for size, _ in stages)} pixels; this U-Net needs multiples of {least}")
+    if wrong := [size for size, _ in stages or [(W, 0)] if size % least]:
+        option, fit = "--stages" if stages else "--size", max(least, round(wrong[0] / least) * least)
+        raise ValueError(f"images have {', '.join(map(str, wrong))} pixels; this U-Net needs multiples of {least}: give {option} {fit}")
     torch.manual_seed(how.seed)                                 # of the first weights
     state = TrainState(DDPM(config).to(where), how)
     train(state, dataset.images, transform=data.normalise)      # complains now: no step is taken before one is asked for
     return state
 
 
-def _evaluate(args) -> None:
-    settings = {"data": args.data, "data_dir": args.data_dir, "size": args.size}
-    rows = measured(DDPM.load(args.weights).to(device()), settings, args.per_class, args.scales, args.seed)
-    if args.out:
-        path = _unused(args.out)
-        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        print(path)
+# Sample and evaluate.
 
+def _model(name: str) -> DDPM:
+    """Trained weights: by name, a file of weights or a checkpoint, the folder of a run, or one in diffusers' layout."""
+    path = Path(name)
+    if name not in PRETRAINED and (path / "run.json").is_file():
+        path = next((path / kind for kind in ("model.safetensors", "checkpoint.safetensors") if (path / kind).is_file()), path / "model.safetensors")
+    try:
+        return DDPM.load(name if name in PRETRAINED else path).to(device())
+    except ValueError:
+        with suppress(ValueError, FileNotFoundError):           # it may be a checkpoint
+            return resume(path, device()).averaged_model()
+        raise
+
+
+def _run_json(folder: Path) -> dict:
+    """What a run was begun with; nothing, if this is no folder of a run."""
+    path = folder / "run.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {"data_dir": None, "size": None, "stages": []} | settings | {"data": settings["data"]} if settings else {}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f'{path} is damaged ({type(error).__name__}: {error}); with {{"data": "digits"}}, or other data, in it the run goes on') from None
+
+
+def _sample(args) -> None:
+    from PIL import Image
+
+    from . import plots
+
+    model = _model(args.weights)
+    K, T, names, y = model.config.num_classes, model.schedule.T, model.config.classes, None
+    if K is None and (given := [f"--{name}" for name in ("y", "scale") if getattr(args, name) is not None]):
+        raise ValueError(f"this model has no classes to be guided by: leave out {', '.join(given)}")
+    if args.y is not None:
+        known = names or tuple(map(str, range(K)))
+        y = known.index(args.y) if args.y in known else int(args.y) if args.y.isdecimal() and int(args.y) < K else None
+        if y is None:
+            raise ValueError(f"--y is {args.y!r}; the classes are {', '.join(f'{name} (number {k})' for k, name in enumerate(known))}")
+    columns = min(args.n, K if K and y is None else 10)
+    picture = new_file(args.out or Path("samples.png"), *PICTURES) if args.out or not args.separate else None
+    if picture and (rows := -(-args.n // columns)) * model.shape[1] > 2**16:
+        raise ValueError(f"--n is {args.n}; that is {rows:,} rows, and a picture has at most {2**16:,} pixels a side: --separate FOLDER writes single files")
+    folder, images = args.separate and unused(args.separate), []
+    if folder:
+        writable(folder.parent)
+    if folder and folder == picture:
+        raise ValueError(f"--out and --separate are both {folder}; one is a file and one a folder")
+    for i in range(0, args.n, 250):
+        n = min(250, args.n - i)
+        labels = y if y is not None else (torch.arange(i, i + n) % K if K else None)
+        x = model.sample(n, labels, args.sampler, min(50, T) if args.steps is None else args.steps, args.eta,
+                         (2.0 if args.scale is None else args.scale) if K else 1.0, args.seed, first=i).cpu()
+        if picture:
+            images.append(x)
+        if folder:
+            folder.mkdir(exist_ok=True)
+            for k, pixels in enumerate(data.denormalise(x).permute(0, 2, 3, 1).numpy(), start=i):
+                Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(folder / f"{k:06}.png")
+    if picture:
+        titles = [plots.plain(name) for name in names[:columns]] if y is None else []
+        figure = plots.grid(torch.cat(images), columns, titles, plots.plain(names[y]) if names and y is not None else "")
+        with written(picture) as beside:
+            figure.savefig(beside, dpi=150)
+    print(*filter(None, (picture, folder)), sep="\n")
+
+
+def _evaluate(args) -> None:
+    path = Path(args.weights)
+    begun = {} if args.weights in PRETRAINED else _run_json(path if path.is_dir() else path.parent)
+    named = begun.get("data") or (args.weights if args.weights in PRETRAINED else None)
+    if named is None and args.data is None:
+        raise ValueError(f"there is no run.json beside {path} that says what it was trained on: give --data")
+    settings = {"data_dir": None, "size": None} | begun | _where(args, named) | ({"size": args.size} if args.size else {})
+    out = args.out and new_file(args.out, ".json")
+    model = _model(args.weights)
+    K, dataset = model.config.num_classes, data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
+    if args.scales and K is None:
+        raise ValueError("this model has no classes to be guided by: leave out --scales")
+    if tuple(dataset.images.shape[1:]) == model.shape:          # or else they are of another data set, which `measured` says
+        _same(({"classes": list(model.config.classes)} if model.config.classes else {}) | begun, dataset, args.weights)
+    if K not in (None, len(dataset.classes)):
+        raise ValueError(f"the model has {K} classes ({', '.join(model.config.classes) or 'without names'}), and {settings['data']} has "
+                         f"{len(dataset.classes)}: {', '.join(dataset.classes)}; name the data set that it was trained on with --data")
+    _measurable(settings, dataset, args.per_class)
+    rows = measured(model, settings, args.per_class, args.scales or [1.0, 2.0], args.seed)
+    if out:
+        write_json(out, rows)
+        print(out)
+
+
+# Everything else.
 
 def _classifier(args) -> None:
     """Train, round to float16, and measure what is stored."""
+    if args.data_dir:
+        _where(args, args.data)
+    if args.out is None:
+        Path("runs").mkdir(exist_ok=True)
+    path = new_file(args.out or Path("runs") / f"{Path(args.data).resolve().name}-{'noisy-' if args.noisy else ''}classifier", ".safetensors")
     train_set, test_set = (data.load(args.data, split, args.data_dir) for split in ("train", "test"))
     x, x_test = (data.normalise(d.images).to(device()) for d in (train_set, test_set))
     y, y_test = train_set.y.to(x.device), test_set.y.to(x.device)
@@ -251,22 +406,8 @@ def _classifier(args) -> None:
             card["test_accuracy_at"][t] = metrics.accuracy(partial(stored, t=times[0]), x_t, y_test)
     else:
         card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
-    path = _unused(args.out or Path("runs") / f"{Path(args.data).name}-{'noisy-' if args.noisy else ''}classifier.safetensors")
     judging.save_classifier(stored, path, half=True, **card)
     print(f"{path}: SHA-256 {judging.sha256(path)}\n{json.dumps(card)}")
-
-
-def _sample(args) -> None:
-    from . import plots
-
-    model = DDPM.load(args.weights).to(device())
-    classes = model.config.num_classes
-    y = args.y if args.y is not None else torch.arange(args.n) % classes if classes else None
-    steps = min(50, model.schedule.T) if args.steps is None else args.steps
-    images = model.sample(args.n, y, args.sampler, steps, args.eta, args.scale if y is not None else 1.0, args.seed)
-    path = _unused(args.out)
-    plots.grid(images, classes if classes and args.y is None else 10).savefig(path, dpi=150)
-    print(path)
 
 
 def _doctor(args) -> None:
@@ -280,14 +421,6 @@ def _doctor(args) -> None:
     losses = [progress.loss for progress in train(state, data.normalise(images), y)]
     print(f"three training steps: {time.perf_counter() - began:.1f} s, losses " + ", ".join(f"{value:.3f}" for value in losses))
     print("all is well: try  python -m ddpm_tutorial train")
-
-
-def _unused(path: Path) -> Path:
-    """The path itself, or with -2, -3, … if it is taken: nothing that exists is overwritten."""
-    taken, k = path, 2
-    while taken.exists():
-        taken, k = path.with_name(f"{path.stem}-{k}{path.suffix}"), k + 1
-    return taken
 
 
 if __name__ == "__main__":

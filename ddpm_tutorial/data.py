@@ -6,10 +6,13 @@
 [4] Krizhevsky. Learning Multiple Layers of Features from Tiny Images, 2009: CIFAR-10, 50,000 + 10,000 colour images, 32×32.
 """
 
+import hashlib
 import os
 import shutil
+import socket
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")     # what counts as an image in a folder
+# In a folder, a file is what its content says; Pillow would open forty formats, and start Ghostscript for one of them.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+CLAIMS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # a file that is called so and is none is broken
+RAW = (".dng", ".nef", ".cr2", ".arw", ".orf", ".pef", ".rw2")  # of cameras: they open as TIFF, and show a thumbnail
+TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation", "dev", "eval")  # what splits are called, in capitals too
+TIMEOUT = 30.0                                                  # seconds without a byte, after which a download has failed
 
 
 class Dataset(NamedTuple):
@@ -54,6 +62,7 @@ def load(name: str | Path = "digits", split: str = "train", folder: str | Path |
     """A data set by name, or the images of a folder by its path.
 
     name    digits, mnist, fashion-mnist or cifar10; or a path: class folders become labels 0, 1, … in sorted order. A Path is always a path.
+            What is left out of a folder, or read otherwise than it may be meant, is said in a warning.
     split   "train", or "test", which nothing is ever trained on.
     folder  where downloads are kept, see `cache`; digits need none.
     size    pixels: images become size×size, see `resize`; without it they stay as they are.
@@ -66,8 +75,8 @@ def load(name: str | Path = "digits", split: str = "train", folder: str | Path |
         _check(size)                                            # complains now, and not after the download
     if isinstance(name, str) and name in LOADERS:
         images, y, classes = LOADERS[name](split, folder)
-    elif Path(name).expanduser().is_dir():
-        images, y, classes = _folder(Path(name).expanduser(), split, size)
+    elif str(name) and (path := Path(os.path.expanduser(name))).is_dir():
+        images, y, classes = _folder(path, split, size)
     else:
         raise ValueError(f"unknown data set {str(name)!r}; choose one of {', '.join(LOADERS)}, or give the path of a folder of images")
     return Dataset(images if size is None else resize(images, size), y, classes)
@@ -76,6 +85,14 @@ def load(name: str | Path = "digits", split: str = "train", folder: str | Path |
 def cache(folder: str | Path | None = None) -> Path:
     """Where downloads are kept: `folder`, else $DDPM_DATA, else .cache/ddpm_tutorial at home, beside torch's own, on Windows and macOS too."""
     return Path(folder or os.environ.get("DDPM_DATA") or Path.home() / ".cache" / "ddpm_tutorial").expanduser()
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of images and labels: two data sets with one fingerprint are the same."""
+    digest = hashlib.sha256(str(tuple(dataset.images.shape)).encode())
+    for part in (dataset.images, dataset.y):
+        digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 # Resolution.
@@ -173,8 +190,10 @@ def _missing(source: _Source, folder: Path) -> bool:
 
 def _fetch(name: str, kind: Any, folder: Path) -> None:
     """Download beside the place and move in when complete: a cut line, Ctrl-C or a second process leave all of it there, or nothing."""
-    source = SOURCES[name]
+    source, before = SOURCES[name], socket.getdefaulttimeout()
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
+        socket.setdefaulttimeout(TIMEOUT)                       # torchvision sets none: a server that never answers would be waited for for ever
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{name}-", dir=folder, ignore_cleanup_errors=True) as beside:
             for archive in source.archives:                     # brought by hand: torchvision checks them and fetches the others only
@@ -194,52 +213,137 @@ def _fetch(name: str, kind: Any, folder: Path) -> None:
             f"{name} could not be downloaded from {url} into {folder}: {type(error).__name__}: {reason}\n"
             f"To go on offline, put these into {folder}, packed as they are: {', '.join(source.archives)}; or name a folder that has them in $DDPM_DATA. "
             f"Or use the embedded digits (--data digits), which always work.") from error
+    finally:
+        socket.setdefaulttimeout(before)
+        for place in missing:
+            with suppress(OSError):                             # not empty: it was a success
+                place.rmdir()
 
 
 # A folder of images.
 
 def _folder(root: Path, split: str, size: int | None) -> Dataset:
     """Images as they lie in root/train and root/test, or else split 90 % to 10 % within each class: every tenth file, by sorted names, is for testing."""
-    given, alone = [s for s in ("train", "test") if (root / s).is_dir()], root.resolve().name
-    if len(given) == 1:
-        raise ValueError(f"{root} has a folder {given[0]} only; it must have both train and test, or neither (give {root / given[0]} to have that one split)")
-    if given:
-        train, test = _by_class(root / "train", alone), _by_class(root / "test", alone)
+    said: dict[str, list[Path]] = {}                            # what is not as expected: about which files
+    given, root, alone = root, _inner(root, said), root.resolve().name
+    train_folder, test_folder = _splits(root, said)
+    if train_folder and test_folder:
+        train, test = (_by_class(_inner(folder, said), alone, said) for folder in (train_folder, test_folder))
     else:
-        both = _by_class(root, alone)
-        train = {name: [path for i, path in enumerate(paths) if i % 10 != 4] for name, paths in both.items()}
-        test = {name: paths[4::10] for name, paths in both.items()}                                # from the fifth on: 10 %, rounded
+        both = _by_class(root, alone, said)
+        train = {name: {path: mode for i, (path, mode) in enumerate(paths.items()) if i % 10 != 4} for name, paths in both.items()}
+        test = {name: dict(list(paths.items())[4::10]) for name, paths in both.items()}            # from the fifth on: 10 %, rounded
     if strange := sorted(set(test) - set(train)):
-        raise ValueError(f"{root / 'test'} has classes that {root / 'train'} has not: {', '.join(strange)}")
+        raise ValueError(f"{test_folder} has classes that {train_folder} has not: {', '.join(strange)}")
+    if said:
+        warnings.warn(f"{given}: {_told(said, given)}", stacklevel=2)
     names = list(train)
     labelled = [(path, names.index(name)) for name, paths in (train if split == "train" else test).items() for path in paths]
     if not labelled:
         raise ValueError(f"{root} has no class of 5 images or more, so none are left for testing; add images, or make folders train and test in it")
 
     # Both splits together decide about colour and size, so that they fit one model.
-    everything = [path for part in (train, test) for paths in part.values() for path in paths]
-    colour = any([_colour(path) for path in everything])        # a list, so that no broken file hides behind a coloured one
-    first, images = _pixels(everything[0], colour, size), []
+    everything = {path: mode for part in (train, test) for paths in part.values() for path, mode in paths.items()}
+    colour = not set(everything.values()) <= {"1", "L", "LA"}   # by the file's mode, not its pixels: a grey picture saved as RGB has colour
+    chosen, images = next(iter(everything)), []
+    first = _pixels(chosen, colour, size)
     for path, _ in labelled:
         images.append(_pixels(path, colour, size))
         if images[-1].shape != first.shape:
             (H, W), (h, w) = first.shape[1:], images[-1].shape[1:]
-            raise ValueError(f"{everything[0]} is {H}×{W} and {path} is {h}×{w} (height × width); give a size, and all are cropped and resized to it")
+            raise ValueError(f"{chosen} is {H}×{W} and {path} is {h}×{w} (height × width); give a size, and all are cropped and resized to it")
     return Dataset(torch.stack(images), torch.tensor([k for _, k in labelled]), tuple(names))
 
 
-def _by_class(root: Path, alone: str) -> dict[str, list[Path]]:
-    """Sorted files of each class folder in sorted order; without class folders, one class called `alone`."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).parts):             # as text: the same order on every system
-        parts = path.relative_to(root).parts
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts):
-            found.setdefault(parts[0] if len(parts) > 1 else "", []).append(path)
+def _visible(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+
+
+def _inner(root: Path, said: dict[str, list[Path]]) -> Path:
+    """The folder itself, or the one folder in it where the class folders are: archives are often packed so."""
+    match [path for path in _visible(root) if path.is_dir()]:
+        case [only] if not any(_claims(path) for folder in (root, only) for path in _visible(folder)) and sum(p.is_dir() for p in _visible(only)) > 1:
+            said.setdefault("the classes are one level deeper", []).append(only)
+            return _inner(only, said)
+    return root
+
+
+def _splits(root: Path, said: dict[str, list[Path]]) -> tuple[Path | None, Path | None]:
+    """The folders for training and testing, whatever the case of their names; or none, if there are neither."""
+    folders = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
+    train, test = (next((folders[name] for name in names if name in folders), None) for names in (TRAIN, TEST))
+    if (train is None) != (test is None):
+        there = train or test
+        raise ValueError(f"{root} has a folder {there.name} only, which is called like a split; it must have both train and test, or neither: "
+                         f"give {there} to have that one split, or rename it if it is a class")
+    if train and (beside := [path for path in _visible(root) if path not in (train, test)]):
+        said[f"left out, because beside {train.name} and {test.name}"] = beside
+    return train, test
+
+
+def _by_class(root: Path, alone: str, said: dict[str, list[Path]]) -> dict[str, dict[Path, str]]:
+    """Of each class folder, in sorted order, its images in sorted order and their modes; without class folders, one class called `alone`."""
+    found: dict[str, dict[Path, str]] = {}
+    for path in _below(root):
+        folders, (mode, remark) = path.relative_to(root).parts[:-1], _mode(path)
+        if mode and any(name.lower() in TRAIN + TEST for name in folders[1:]):
+            raise ValueError(f"{path} lies in a folder that is called like a split, within a class; put train and test above the classes, or rename it")
+        if mode:
+            found.setdefault(folders[0] if folders else "", {})[path] = mode
+            remark = remark or "taken for the class, but one level deeper" * (len(folders) > 1)
+        if remark:
+            said.setdefault(remark, []).append(path)
+    told, known = f" ({_told(said, root)})" if said else "", {path for paths in said.values() for path in paths}
+    if empty := [path for path in _visible(root) if path.is_dir() and path.name not in found and path not in known]:
+        raise ValueError(f"there are no images in the class folder {empty[0]}{told}; add some, or take it away")
     if not found:
-        raise ValueError(f"there are no images ({', '.join(SUFFIXES)}) in {root}")
+        raise ValueError(f"there are no images ({', '.join(FORMATS)}) in {root}{told}")
     if "" in found and len(found) > 1:
-        raise ValueError(f"{root} has both images ({found[''][0].name}) and folders of images ({max(found)}); put all into class folders, or all into one")
+        loose = next(iter(found[""])).name
+        raise ValueError(f"{root} has both images ({loose}) and folders of images ({max(found)}); put all into class folders, or all into one")
     return {alone: found[""]} if "" in found else found
+
+
+def _mode(path: Path) -> tuple[str | None, str]:
+    """Pillow's mode of an image, None of what is left out; and what is to be said of it."""
+    if path.name.startswith("."):
+        return None, "left out, because hidden"
+    if not path.is_file():
+        return None, "left out, because the link leads back" if path.is_dir() else "left out, because no file"
+    if path.suffix.lower() in RAW:
+        return None, "left out, because raw; save them as PNG or JPEG"
+    try:
+        with _opened(path) as image:                            # MPO: a photograph and its preview
+            return image.mode, "only the first frame taken" if getattr(image, "is_animated", False) and image.format != "MPO" else ""
+    except ValueError:
+        if _claims(path):
+            raise
+        return None, f"left out, because not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}; save pictures as one of these"
+
+
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Everything below a folder but the folders, by sorted names, the same on every system; links are followed, but not in circles."""
+    here = (*above, folder.resolve())
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.is_dir() and not path.name.startswith(".") and path.resolve() not in here:
+            yield from _below(path, here)
+        else:
+            yield path
+
+
+def _claims(path: Path) -> bool:
+    return path.suffix.lower() in CLAIMS
+
+
+def _told(said: dict[str, list[Path]], root: Path) -> str:
+    """In one line: what is to be said, about how many, of which suffix, with an example."""
+    lines = []
+    for what, paths in said.items():
+        kinds: dict[str, list[Path]] = {}
+        for path in paths:
+            kinds.setdefault("folder" if path.is_dir() else path.suffix.lower() or "without suffix", []).append(path)
+        lines.append(f"{what}: " + ", ".join(f"{len(some)} {kind} ({os.path.relpath(some[0], root)})" for kind, some in kinds.items()))
+    return "; ".join(lines)
 
 
 @contextmanager
@@ -247,16 +351,10 @@ def _opened(path: Path) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             yield image
     except Exception as error:                                  # Pillow raises OSError, SyntaxError, ValueError, … by format
         raise ValueError(f"{path} cannot be read as an image ({error}); mend it or take it away") from error
-
-
-def _colour(path: Path) -> bool:
-    """By the file's mode, not its pixels: a grey picture saved as RGB has colour."""
-    with _opened(path) as image:
-        return image.mode not in ("1", "L", "LA")
 
 
 def _pixels(path: Path, colour: bool, size: int | None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from .data import denormalise
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LONGEST, LARGEST = 400, 600                                     # of a grid, in inches and square inches: 65,535 pixels, at 150 an inch, are the end
 STYLES = ("-", "--", "-.", ":")                                 # a second cue, for black-and-white prints
 LOOK: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
 
@@ -43,16 +44,22 @@ def schedules(named: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def grid(images: Tensor, columns: int = 10, titles: Sequence[str] = (), title: str = "", size: float = 0.7) -> Figure:
-    """Images (N, C, H, W) in [-1, 1], row by row; titles over the columns."""
-    rows = -(-len(images) // columns)
-    figure, cells = axes(columns, rows, size, size * 1.03 + (0.5 if title or titles else 0) / rows)
-    for k, cell in enumerate(cells.flat):
-        cell.set_axis_off()
-        if k < len(images):
-            _show(cell, images[k])
-        if k < len(titles):
-            cell.set_title(titles[k], fontsize=11)
+def grid(images: Tensor, columns: int = 10, titles: Sequence[str] = (), title: str = "", size: float = 0.7, rows: Sequence[str] = ()) -> Figure:
+    """Images (N, C, H, W) in [-1, 1], row by row; titles over the columns, and what each row is at its left.   One array: ten thousand are no matter."""
+    pixels = denormalise(images.detach().cpu()).permute(0, 2, 3, 1).numpy()     # (N, H, W, C)
+    (n, H, W, C), count = pixels.shape, -(-len(pixels) // columns)
+    gap = max(1, round(0.06 * H))
+    cells = np.full((count * columns, H + gap, W + gap, C), 255, np.uint8)
+    cells[:n, :H, :W] = pixels
+    sheet = cells.reshape(count, columns, H + gap, W + gap, C).transpose(0, 2, 1, 3, 4).reshape(count * (H + gap), columns * (W + gap), C)
+    size = min(size, LONGEST / max(columns, count), (LARGEST / (columns * count)) ** 0.5)
+    above, left = (0.1 * max(map(len, words), default=0) for words in (titles, rows))              # a letter is a tenth of an inch
+    slant, above = (90, above) if above > 1.2 * size else (0, 0.25 if titles else 0)
+    figure, ((axis,),) = axes(1, 1, left + columns * size, above + (0.25 if title else 0) + count * size * H / W)
+    _show(axis, sheet[:-gap, :-gap])
+    axis.set_xticks(np.arange(len(titles)) * (W + gap) + (W - 1) / 2, titles, fontsize=11, rotation=slant)
+    axis.set_yticks(np.arange(len(rows)) * (H + gap) + (H - 1) / 2, rows, fontsize=11)
+    axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     if title:
         figure.suptitle(title, fontsize=12)
     return figure
@@ -63,8 +70,8 @@ def film_strip(states: Sequence, image: int = 0, frames: int = 11, title: str = 
     chosen = [states[i] for i in np.linspace(0, len(states) - 1, min(frames, len(states))).round().astype(int)]
     figure, cells = axes(len(chosen), 2, 0.95, 1.15)
     for column, state in enumerate(chosen):
-        _show(cells[0, column], state.x_t[image])
-        _show(cells[1, column], state.x_0[image])
+        for cell, x in zip(cells[:, column], (state.x_t, state.x_0)):
+            _show(cell, denormalise(x[image].detach().cpu()).permute(1, 2, 0).numpy())
         cells[0, column].set_title(f"t = {state.t}", fontsize=10)
     for row, label in enumerate(("$x_t$", "$\\hat{x}_0$")):
         cells[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=14)
@@ -113,8 +120,13 @@ def gif(frames: Sequence[Tensor], path: str | Path, columns: int = 10, enlarge: 
     return Path(path)
 
 
-def _show(axis, image: Tensor) -> None:
-    pixels = denormalise(image.detach().cpu()).permute(1, 2, 0).numpy()
+def plain(text: str) -> str:
+    """A user's text, such as a class called "5$ or 10$", for a title: a $ would begin a formula."""
+    return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
+def _show(axis, pixels: np.ndarray) -> None:
+    """uint8 (H, W, 1 or 3)"""
     axis.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)

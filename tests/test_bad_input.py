@@ -596,6 +596,8 @@ BAD = {
         ("no split", lambda: data.load("digits", None), ValueError, "None.*train.*test"),
         ("no size", lambda: data.load("digits", size=0), ValueError, "size is 0.*≥ 1"),
         ("half a pixel", lambda: data.load("digits", size=8.5), TypeError, "size is 8.5.*integer"),
+        ("an empty name, which is no folder", lambda: data.load(""), ValueError, "unknown data set ''.*digits.*path of a folder"),
+        ("nobody's home", lambda: data.load("~nobody-of-this-name/x"), ValueError, "unknown data set '~nobody.*path of a folder"),
     ],
     "data.denormalise": [
         ("pixels", lambda: data.denormalise(IMAGES.byte()), TypeError, r"x is torch.uint8.*floats in \[-1, 1\]"),
@@ -712,7 +714,8 @@ WITHOUT_ROWS = {
     "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "loop.Progress": "a record",
     "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
-    "checkpoint.previous": "takes a path", "data.cache": "takes a path", "devices.device": "takes nothing", "devices.processes": "takes nothing",
+    "checkpoint.previous": "takes a path", "data.cache": "takes a path", "data.fingerprint": "takes a Dataset",
+    "devices.device": "takes nothing", "devices.processes": "takes nothing",
     "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
     "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",
     "judging.floors": "test_judging has its rows, which need a judge",

@@ -1,13 +1,20 @@
 """The command line, in this process; and what `import ddpm_tutorial` costs, in another."""
 
+import contextlib
+import io
 import json
+import platform
 import re
 import runpy
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +24,7 @@ from safetensors import SafetensorError
 from torch.optim.swa_utils import AveragedModel
 
 import ddpm_tutorial.__main__ as cli
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, resume, save, train
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, plots, resume, save, terminal, train
 from ddpm_tutorial.evaluation import metrics
 from ddpm_tutorial.weights import files
 
@@ -54,6 +61,24 @@ def quick_measurement(monkeypatch):
     train_classifier = metrics.train_classifier
     monkeypatch.setattr(metrics, "train_classifier", lambda x, y, **options: train_classifier(x, y, **options | {"epochs": 1}))
     monkeypatch.setattr(metrics, "bootstrap", partial(metrics.bootstrap, n=2))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A model without labels."""
+    return DDPM(replace(CONFIG, num_classes=None, unet=replace(SMALL, num_classes=None))).save(tmp_path_factory.mktemp("p") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of eight images, 8×8."""
+    folder_of_images(folder := tmp_path_factory.mktemp("photos"), {"cats": 8, "dogs": 8})
+    return folder
+
+
+def everything(folder):
+    """Every file below a folder, byte for byte."""
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def contents(folder):
@@ -209,7 +234,7 @@ def test_one_class_is_trained_and_not_judged(tmp_path, no_pictures, capsys):
     """A classifier of one class learns nothing, so its features would be the random ones it began with."""
     folder_of_images(tmp_path / "photos", {"cats": 12})
     cli.main(["train", "--data", str(tmp_path / "photos"), "--steps", "1", "--batch", "4", "--timesteps", "3", "--out", str(tmp_path / "run")])
-    assert "not measured: there is one class" in capsys.readouterr().out
+    assert "will not be measured: there is one class" in capsys.readouterr().out
     assert "scale 1" not in json.loads((tmp_path / "run" / "figures.json").read_text())
     with pytest.raises(SystemExit, match="one class"):
         cli.main(["evaluate", str(tmp_path / "run" / "model.safetensors"), "--data", str(tmp_path / "photos"), "--per-class", "2"])
@@ -262,7 +287,8 @@ def test_stages_that_are_none_are_refused_in_one_line(text, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", f"--stages={text}"])
     assert stop.value.code == 2
-    assert re.search(r"--stages: .* is no list of SIZE:STEPS, such as 8:500,16:1000,32:2000$", capsys.readouterr().err.strip())
+    said = r"ddpm_tutorial: argument --stages: .* is no list of SIZE:STEPS, such as 8:500,16:1000,32:2000; see .*--help\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
 
 
 def test_sample_writes_a_picture_and_never_over_another(weights, tmp_path, capsys):
@@ -285,7 +311,7 @@ def test_sample_takes_the_options_of_the_model(weights, tmp_path, options):
 
 def test_evaluate_measures_samples_beside_real_images(weights, capsys, quick_measurement):
     """Agreement, Fréchet distance and memorisation at each scale, and the floor that train images get."""
-    cli.main(["evaluate", str(weights), "--per-class", "2", "--scales", "0", "3"])
+    cli.main(["evaluate", str(weights), "--data", "digits", "--per-class", "2", "--scales", "0", "3"])
     out = capsys.readouterr().out
     assert all(word in out for word in ("real images", "above the floor", "| scale 0 |", "| scale 3 |", "agreement", "Fréchet", "memorisation"))
     assert "nan" not in out
@@ -298,54 +324,358 @@ def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
     assert all(word in out for word in ("Python", "torch", "device", "losses")) and len(re.findall(r"\d\.\d{3}", out)) >= 3
 
 
-@pytest.mark.parametrize("words, said", [
+MISTAKES = [
+    # Files.
     (["sample", "{tmp}/nothing.safetensors"], r"nothing\.safetensors"),
     (["sample", "{tmp}/text.safetensors"], r"text\.safetensors"),
-    (["evaluate", "{tmp}/text.safetensors"], r"text\.safetensors"),
-    (["sample", "{tmp}/checkpoint.safetensors"], "not weights"),
-    (["sample", "{weights}", "--y", "11", "--steps", "2"], "11"),
+    (["evaluate", "{tmp}/text.safetensors", "--data", "digits"], r"text\.safetensors"),
+    (["sample", "{tmp}"], r"{tmp}"),
+    (["train", "--resume", "{tmp}/nowhere"], "nowhere.*no run.json"),
+    (["train", "--resume", "{tmp}"], r"no run\.json"),
+    (["train", "--resume", "{tmp}/damaged"], r"damaged.run\.json is damaged"),
+    (["evaluate", "{tmp}/damaged"], r"damaged.run\.json is damaged"),
+
+    # Numbers.
+    *[([*words, option, number], rf"{option}: '{re.escape(number)}' is no (whole )?number, [01] … ") for words, options in (
+        (["train", "--out", "{tmp}/run"], ("--steps", "--timesteps", "--batch", "--micro", "--size", "--per-class", "--seconds", "--lr")),
+        (["sample", "{weights}", "--out", "{tmp}/s.png"], ("--n", "--steps")), (["evaluate", "{weights}", "--data", "digits"], ("--per-class",)),
+        (["classifier", "--out", "{tmp}/c"], ("--epochs",))) for option in options for number in ("-1", "1e300", "None")],
+    *[([*words, "--seed", seed], "no whole number, 0 … 9,223,372,036,854,775,807") for seed in ("-1", str(2**64), "1.5")
+      for words in (["train", "--out", "{tmp}/run"], ["sample", "{weights}"], ["evaluate", "digits"], ["classifier"])],
+    *[(["sample", "{weights}", "--scale", scale], "no number, 0 … 1,000") for scale in ("1e300", "nan", "-2", "inf")],
+    (["sample", "{weights}", "--n", "0", "--steps", "2"], "--n: '0' is no whole number, 1 … 1,000,000"),
+    (["sample", "{weights}", "--n", "2", "--steps", "2", "--eta", "3"], "--eta: '3' is no number, 0 … 1"),
     (["sample", "{weights}", "--steps", "21"], "21.*20"),
-    (["sample", "{weights}", "--n", "0", "--steps", "2"], "n is 0"),
-    (["sample", "{weights}", "--n", "2", "--steps", "2", "--eta", "3"], "eta is 3"),
-    (["train", "--resume", "{tmp}/nowhere"], "nowhere"),
-    (["train", "--resume", "{tmp}", "--lr", "0.1", "--steps", "9"], "leave out --steps, --lr"),
-    (["train", "--stages", "4:3,8:4", "--steps", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
-    (["train", "--stages", "4:3,8:4", "--seconds", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
-    (["train", "--steps", "5", "--seconds", "3", "--out", "{tmp}/run"], "--steps or --seconds, not both"),
-    (["train", "--resume", "{tmp}", "--seed", "3"], "leave out --seed"),
-    (["evaluate", "mnist"], r"makes images \(1, 28, 28\).*digits.*--data"),
-    (["train", "--data", "mnits"], "mnits.*digits"),
+    (["train", "--per-class", "200", "--out", "{tmp}/run"], "--per-class is 200.*smallest class has"),
+    (["sample", "{weights}", "--n", "1000000"], r"100,000 rows.*--separate"),
+
+    # Sizes.
+    (["train", "--size", "9", "--out", "{tmp}/run"], "images have 9 pixels.*multiples of 2: give --size 8"),
+    (["train", "--stages", "5:10,8:10", "--out", "{tmp}/run"], "images have 5 pixels.*multiples of 2: give --stages 4"),
+    (["train", "--data", "{photos}", "--size", "33", "--out", "{tmp}/run"], "33 pixels.*--size 32"),
+
+    # Words.
+    (["train", "--data", "mnits"], "mnits.*digits"), (["train", "--data", ""], "unknown data set ''"),
     (["train", "--schedule", "cosinus", "--out", "{tmp}/run"], "cosinus.*cosine"),
     (["train", "--predict", "noise", "--out", "{tmp}/run"], "noise.*eps"),
-    (["train", "--steps", "0", "--out", "{tmp}/run"], "steps"),
-    (["train", "--timesteps", "0", "--out", "{tmp}/run"], "T is 0"),
-    (["train", "--batch", "0", "--out", "{tmp}/run"], "batch is 0"),
-    (["train", "--micro", "0", "--out", "{tmp}/run"], "micro is 0"),
-    (["train", "--size", "0", "--out", "{tmp}/run"], "size is 0"),
-    (["train", "--size", "9", "--out", "{tmp}/run"], "image_size is 9.*multiple of 2"),
-    (["train", "--stages", "5:10,8:10", "--out", "{tmp}/run"], "5, 8 pixels.*multiples of 2"),
-    (["train", "--per-class", "200", "--out", "{tmp}/run"], "200"),
+    (["sample", "{weights}", "--y", "11", "--steps", "2"], r"--y is '11'; the classes are 0 \(number 0\), 1 \(number 1\)"),
+    (["sample", "{weights}", "--y", "-1"], "--y is '-1'"), (["sample", "{weights}", "--y", ""], "--y is ''"),
+    (["sample", "{weights}", "--y", "10"], "--y is '10'"),
+
+    # Options that would be swallowed.
+    (["train", "--resume", "{tmp}", "--lr", "0.1", "--steps", "9"], "leave out --steps, --lr"),
+    (["train", "--resume", "{tmp}", "--seed", "3"], "leave out --seed"),
+    (["train", "--stages", "4:3,8:4", "--steps", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
+    (["train", "--stages", "4:3,8:4", "--seconds", "3", "--out", "{tmp}/run"], "leave out --size, --steps and --seconds"),
+    *[(["train", "--steps", "5", "--seconds", seconds, "--out", "{tmp}/run"], "--steps or --seconds, not both") for seconds in ("3", "0")],
+    (["train", "--data-dir", "{tmp}", "--out", "{tmp}/run"], "--data-dir.*mnist.*digits is none: leave it out"),
+    (["classifier", "--data-dir", "{tmp}", "--out", "{tmp}/c"], "--data-dir.*leave it out"),
+    (["sample", "{plain}", "--scale", "1"], "no classes.*leave out --scale"), (["sample", "{plain}", "--y", "1"], "no classes.*leave out --y"),
+    (["evaluate", "{plain}", "--data", "digits", "--scales", "1"], "no classes.*leave out --scales"),
+    (["evaluate", "{weights}"], "give --data"),
+
+    # Places.
+    (["sample", "{weights}", "--out", "{tmp}"], "is a folder: name a file"),
+    (["sample", "{weights}", "--out", "."], "is a folder: name a file"),
+    (["sample", "{weights}", "--out", "{tmp}/nowhere/s.png"], "there is no folder .*nowhere"),
+    (["sample", "{weights}", "--separate", "{tmp}/nowhere/s"], "there is no folder .*nowhere"),
+    (["sample", "{weights}", "--out", "{tmp}/s.png", "--separate", "{tmp}/s.png"], "--out and --separate are both"),
+    (["sample", "{weights}", "--out", "{tmp}/s.docx"], r"ends in .docx; it can be a .png"),
+    (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/nowhere/n.json"], "there is no folder .*nowhere"),
+    (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/n.csv"], "ends in .csv; it can be a .json"),
+    (["classifier", "--out", "{tmp}/nowhere/c.safetensors"], "there is no folder .*nowhere"),
+    (["train", "--out", "{tmp}/text.safetensors/run"], "text.safetensors"),
+    (["train", "--out", "/"], "no name of a file or folder"),
+
+    # Data.
+    (["evaluate", "{weights}", "--data", "{photos}"], "10 classes.*2: cats, dogs.*--data"),
+    (["evaluate", "digits", "--data", "digits", "--size", "16"], r"makes images \(1, 8, 8\).*digits.*--data"),
     (["train", "--tensorboard", "--out", "{tmp}/run"], "TensorBoard is not installed.*pip install"),
-    (["train", "--resume", "{tmp}"], r"run\.json"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_mistake_is_one_line_and_a_failure(words, said, weights, tmp_path, monkeypatch):
-    """No traceback: a sentence on stderr, an exit status that is not 0, and no folder left behind."""
+]
+
+
+@pytest.mark.parametrize("words, said", MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_a_failure(words, said, weights, plain, photos, tmp_path, monkeypatch, capsys):
+    """No traceback: a sentence on stderr, an exit status that is not 0, and nothing left behind or changed."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    save(TrainState(DDPM(CONFIG), TrainConfig(steps=1)), tmp_path / "checkpoint.safetensors")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "text.safetensors").write_text("404: not found")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("")
+    before, places = everything(tmp_path), {"tmp": tmp_path, "weights": weights, "plain": plain, "photos": photos}
     with pytest.raises(SystemExit) as stop:
-        cli.main([word.format(tmp=tmp_path, weights=weights) for word in words])
-    assert isinstance(stop.value.code, str) and "\n" not in stop.value.code.strip() and stop.value.code.startswith("ddpm_tutorial: ")
-    assert re.search(said, stop.value.code)
-    assert not (tmp_path / "run").exists()
+        cli.main([word.format(**places) for word in words])
+    line = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
+    assert stop.value.code and "\n" not in line.strip() and line.startswith("ddpm_tutorial: ") and "should not have happened" not in line
+    assert re.search(said.format(**{name: re.escape(str(place)) for name, place in places.items()}) if "{tmp}" in said else said, line), line
+    assert everything(tmp_path) == before
 
 
-def test_no_command_and_unknown_options_are_refused():
-    """argparse's own answer: usage, and exit status 2."""
-    for words in ([], ["dream"], ["train", "--stepz", "3"]):
+def test_no_command_and_unknown_options_are_refused(capsys):
+    """One sentence, what there is instead, and exit status 2."""
+    for words, said in ([], "COMMAND"), (["dream"], "dream.*train.*sample"), (["train", "--stepz", "3"], "--stepz"):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
-        assert stop.value.code == 2
+        assert stop.value.code == 2 and re.fullmatch(f"ddpm_tutorial: .*{said}.*; see .*--help\n", capsys.readouterr().err)
+
+
+# What labels mean, and what a run was begun with.
+
+SHORT = ["--steps", "2", "--batch", "4", "--timesteps", "3", "--per-class", "0"]
+
+
+@pytest.fixture
+def trained(tmp_path, no_pictures, small_networks):
+    """A run on three classes, and their folder."""
+    folder_of_images(tmp_path / "photos", {"cats": 8, "dogs": 6, "owls": 7})
+    cli.main(["train", "--data", str(tmp_path / "photos"), *SHORT, "--out", str(tmp_path / "run")])
+    return tmp_path / "run", tmp_path / "photos"
+
+
+def test_names_are_said_with_their_counts_and_kept(trained, capsys):
+    """In run.json and in the weights: whoever opens them knows what label 2 is."""
+    run, photos = trained
+    settings, dataset = json.loads((run / "run.json").read_text()), data.load(photos)
+    assert settings["classes"] == ["cats", "dogs", "owls"] and settings["images"] == 18 and settings["sha256"] == data.fingerprint(dataset)
+    assert DDPM.load(run / "model.safetensors").config.classes == ("cats", "dogs", "owls")
+    cli.main(["train", "--data", str(photos), *SHORT, "--out", str(run)])
+    assert re.search("class 0: 7 images, cats\n *class 1: 5 images, dogs\n *class 2: 6 images, owls\n", capsys.readouterr().out)
+
+
+def test_a_class_is_asked_for_by_its_name(trained, tmp_path, monkeypatch):
+    """Or by its number; the pictures are the same."""
+    asked, sample = [], DDPM.sample
+    monkeypatch.setattr(DDPM, "sample", lambda self, n, y, *args, **options: asked.append(y) or sample(self, n, y, *args, **options))
+    for y in ("owls", "2", "cats"):
+        cli.main(["sample", str(trained[0]), "--n", "1", "--steps", "1", "--y", y, "--out", str(tmp_path / "x.png")])
+    assert asked == [2, 2, 0] and (tmp_path / "x.png").read_bytes() == (tmp_path / "x-2.png").read_bytes()
+    with pytest.raises(SystemExit, match=r"--y is 'owl'; the classes are cats \(number 0\), dogs \(number 1\), owls \(number 2\)"):
+        cli.main(["sample", str(trained[0]), "--y", "owl"])
+
+
+def test_data_that_changed_since_are_refused_with_both_lists(trained):
+    """A class folder added before --resume would shift the labels after it; one pixel, and it is another run."""
+    run, photos = trained
+    before = everything(run)
+    for command in (["train", "--resume", str(run)], ["evaluate", str(run), "--per-class", "2"]):
+        folder_of_images(photos, {"bats": 6})
+        with pytest.raises(SystemExit, match=r"18 images, SHA-256 .*, of cats, dogs, owls; the data are now 23 images, SHA-256 .*, of bats, cats, dogs, owls"):
+            cli.main(command)
+        shutil.rmtree(photos / "bats")
+    image = Image.open(photos / "owls" / "00.png").copy()
+    image.putpixel((0, 0), 255 - image.getpixel((0, 0)))
+    image.save(photos / "owls" / "00.png")
+    with pytest.raises(SystemExit, match=r"18 images.*the data are now 18 images.*--data says where"):
+        cli.main(["train", "--resume", str(run)])
+    assert everything(run) == before
+
+
+def test_resume_finds_data_that_were_moved(trained, tmp_path, no_pictures):
+    """And remembers where; other data under that name are refused."""
+    run, photos = trained
+    photos.rename(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit, match=r"unknown data set.*photos"):
+        cli.main(["train", "--resume", str(run), "--per-class", "0"])
+    with pytest.raises(SystemExit, match=r"run was begun with 18 images.*the data are now 1257 images"):
+        cli.main(["train", "--resume", str(run), "--data", "digits", "--per-class", "0"])
+    cli.main(["train", "--resume", str(run), "--data", str(tmp_path / "elsewhere"), "--per-class", "0"])
+    assert json.loads((run / "run.json").read_text())["data"] == str(tmp_path / "elsewhere")
+
+
+def test_a_run_goes_on_on_another_machine(tmp_path, no_pictures):
+    """In another precision and with fewer images at a time; the step counts on."""
+    interrupted(tmp_path, steps=6, at=2)
+    for precision in ("float16", "bfloat16", "float32"):
+        with contextlib.suppress(SystemExit):
+            cli.main(["train", "--resume", str(tmp_path), "--per-class", "0", "--precision", precision, "--micro", "4"])
+        config = resume(tmp_path / "checkpoint.safetensors").config
+        assert (config.precision, config.micro, config.batch) == (precision, 4, 8)
+    assert resume(tmp_path / "checkpoint.safetensors").step == 6
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors", "checkpoint.safetensors"])
+def test_a_run_is_sampled_and_measured_by_its_folder_or_any_of_its_files(name, trained, tmp_path, quick_measurement, capsys):
+    """And measured on the data that it was begun with, which nobody has to name."""
+    run, _ = trained
+    cli.main(["sample", str(run / name), "--n", "2", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    with pytest.raises(SystemExit, match="there are 3 images for testing and 6 samples; 4 of each"):
+        cli.main(["evaluate", str(run / name), "--per-class", "2"])
+    assert (tmp_path / "x.png").is_file()
+
+
+def test_of_a_run_that_has_not_ended_the_checkpoint_is_sampled(tmp_path):
+    interrupted(tmp_path)
+    cli.main(["sample", str(tmp_path), "--n", "2", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    assert (tmp_path / "x.png").is_file()
+
+
+# Nothing of the user's is overwritten, and nothing is lost.
+
+def test_a_picture_without_a_suffix_is_a_png_and_leaves_another_one_alone(weights, tmp_path, capsys):
+    """matplotlib adds the suffix without asking: --out pic would write over pic.png."""
+    (tmp_path / "pic.png").write_bytes(b"mine")
+    cli.main(["sample", str(weights), "--n", "2", "--steps", "1", "--out", str(tmp_path / "pic")])
+    assert (tmp_path / "pic.png").read_bytes() == b"mine" and (tmp_path / "pic-2.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "pic-2.png")
+
+
+def test_separate_images_are_those_of_the_picture(weights, plain, tmp_path, capsys):
+    """As many files, exact to the grey value, in a new folder; a picture only if one is asked for."""
+    for k, options in enumerate(([], ["--out", str(tmp_path / "x.png")])):
+        cli.main(["sample", str(weights), "--n", "3", "--steps", "2", "--separate", str(tmp_path / "single"), *options])
+        folder = tmp_path / ("single", "single-2")[k]
+        assert sorted(contents(folder)) == ["000000.png", "000001.png", "000002.png"] and (tmp_path / "x.png").exists() == bool(options)
+    seen = torch.stack([torch.tensor(np.array(Image.open(folder / f"{i:06}.png"))) for i in range(3)])
+    assert torch.equal(seen[:, None], data.denormalise(DDPM.load(weights).sample(3, torch.arange(3), "ddim", 2, scale=2.0)))
+
+
+def test_many_images_are_drawn_in_parts(weights, tmp_path, monkeypatch):
+    """Image number i is the same however many there are."""
+    parts, sample = [], DDPM.sample
+    monkeypatch.setattr(DDPM, "sample", lambda self, n, *args, **options: parts.append((n, options["first"])) or sample(self, n, *args, **options))
+    cli.main(["sample", str(weights), "--n", "260", "--steps", "1", "--separate", str(tmp_path / "single")])
+    assert parts == [(250, 0), (10, 250)] and len(contents(tmp_path / "single")) == 260
+
+
+@pytest.mark.parametrize("broken", ["pictures", "measured"])
+def test_what_fails_after_training_keeps_nothing_from_being_written(broken, tmp_path, monkeypatch, capsys, no_pictures):
+    """Weights, figures and the list of results are there; the failure is a sentence and an exit status."""
+    def fails(*args, **options):
+        raise RuntimeError("the font is damaged")
+
+    monkeypatch.setattr(cli, "measured", lambda *args, **options: {"scale 1": {"n": 10}})
+    monkeypatch.setattr(cli, broken, fails)
+    with pytest.raises(SystemExit, match=f"the {'pictures' if broken == 'pictures' else 'samples'} could not be .*the font is damaged"):
+        cli.main([*TRAIN[:-1], "1", "--out", str(tmp_path / "run")])
+    out, figures = capsys.readouterr().out, json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert "weights: " in out and "figures: " in out and DDPM.load(tmp_path / "run" / "model.safetensors")
+    assert figures["steps"] == 3 and ("scale 1" in figures) == (broken == "pictures")
+
+
+@pytest.mark.parametrize("counts, size, said", [
+    ({"cats": 12, "dogs": 4}, 8, "1 images for testing"), ({"cats": 4, "dogs": 4}, 8, "no class of 5 images"),
+    ({"cats": 30, "dogs": 30}, 1, "2 pixels at least"),
+], ids=["one test image", "none", "one pixel"])
+def test_what_cannot_be_measured_is_known_before_the_training(counts, size, said, tmp_path, no_pictures, capsys):
+    """Said before the first step; asked for, refused before the first step; and trained nevertheless."""
+    folder_of_images(tmp_path / "photos", counts, (size, size))
+    words = ["train", "--data", str(tmp_path / "photos"), "--steps", "1", "--batch", "4", "--timesteps", "3", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match=said):
+        cli.main([*words, "--per-class", "2"])
+    assert not (tmp_path / "run").exists()
+    cli.main(words)
+    out = capsys.readouterr().out
+    assert out.index("will not be measured: ") < out.index("trained steps") and said in out and (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_images_of_any_size_that_can_be_halved_are_trained(tmp_path, no_pictures):
+    """30 pixels make two levels and not three."""
+    folder_of_images(tmp_path / "photos", {"cats": 5, "dogs": 5}, (30, 30))
+    cli.main(["train", "--data", str(tmp_path / "photos"), *SHORT, "--out", str(tmp_path / "run")])
+    assert len(DDPM.load(tmp_path / "run" / "model.safetensors").config.unet.mults) == 2
+
+
+# Any terminal.
+
+NAMES = ["5$ or 10$", "$x_{$", "it's", "a b", "猫"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_any_kind_are_drawn_and_quoted(tmp_path, monkeypatch):
+    """No formula, no word that the shell would split: the line that goes on can be copied."""
+    folder_of_images(tmp_path / "it's $mine$", dict.fromkeys(NAMES, 3))
+    out, shown = tmp_path / "a $run$'s folder", {}
+    monkeypatch.setattr(cli, "pictures", lambda model, losses, name, classes, folder: shown.update(name=name, classes=classes) or {})
+    words = ["train", "--data", str(tmp_path / "it's $mine$"), "--steps", "2", "--batch", "2", "--timesteps", "3", "--per-class", "0", "--out", str(out)]
+    update = AveragedModel.update_parameters
+    monkeypatch.setattr(AveragedModel, "update_parameters", lambda self, net: update(self, net) or signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    monkeypatch.setattr(AveragedModel, "update_parameters", update)
+    line = stop.value.code.split("go on with:  python -m ddpm_tutorial ")[1]
+    cli.main([*shlex.split(line), "--per-class", "0"])
+    assert shown["name"] == r"it's \$mine\$" and shown["classes"] == tuple(plots.plain(name) for name in sorted(NAMES))
+    cli.main(["sample", str(out), "--n", "5", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    cli.main(["sample", str(out), "--n", "5", "--steps", "1", "--y", "5$ or 10$", "--out", str(tmp_path / "x.png")])
+    assert (tmp_path / "x-2.png").is_file()
+
+
+class Gone(io.StringIO):
+    """A pipe whose other end was closed."""
+
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("stream", [None, Gone(), io.TextIOWrapper(io.BytesIO(), encoding="ascii")], ids=["none", "a closed pipe", "an old code page"])
+def test_a_terminal_can_fail_no_run(stream, tmp_path, monkeypatch, no_pictures):
+    """| head, 2>&-, a terminal without Greek letters: the work is done and saved."""
+    folder_of_images(tmp_path / "photos", {"猫": 5, "собака": 5})
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("ddpm_tutorial.terminal.os.dup2", lambda *args: None)                     # a StringIO has no number, and pytest needs its own
+    cli.main(["train", "--data", str(tmp_path / "photos"), *SHORT, "--out", str(tmp_path / "run")])
+    assert {"model.safetensors", "checkpoint.safetensors", "figures.json"} <= contents(tmp_path / "run").keys()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_behind_stdout_is_no_error_of_python(weights, tmp_path):
+    """Neither while printing nor when the interpreter empties its buffers at its end."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "ddpm_tutorial", "sample", str(weights), "--n", "1", "--steps", "1", "--out", str(tmp_path / "x.png")],
+                              stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "x.png").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_drawing_ends_in_a_sentence_and_leaves_nothing(number, weights, tmp_path, monkeypatch):
+    """A time limit's SIGTERM as well as Ctrl-C; the handlers are the caller's afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("ddpm_tutorial.plots.grid", lambda *args: signal.raise_signal(number))
+    with pytest.raises(SystemExit, match="ddpm_tutorial: stopped"):
+        cli.main(["sample", str(weights), "--n", "1", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_warning_is_a_sentence(tmp_path, capsys, no_pictures, monkeypatch):
+    """Not a line of the package's source; after the command, warnings are what they were."""
+    folder_of_images(tmp_path / "photos", {"cats": 5, "dogs": 5})
+    (tmp_path / "photos" / "notes.txt").write_text("")
+    form = warnings.formatwarning
+    monkeypatch.setattr(warnings, "showwarning", lambda *shown: sys.stderr.write(warnings.formatwarning(*shown[:4])))       # Python's own, and not pytest's
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main(["train", "--data", str(tmp_path / "photos"), *SHORT, "--out", str(tmp_path / "run")])
+    assert re.search(r"(?m)^ddpm_tutorial: .*photos: left out, because not PNG.*: 1 \.txt \(notes\.txt\)$", capsys.readouterr().err)
+    assert warnings.formatwarning is form
+
+
+def test_memory_that_is_not_there_is_a_sentence():
+    """The CPU's allocator has no error of its own: a RuntimeError with its source line."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert terminal.sentence(caught.value).startswith("out of memory: fewer images") and "\n" not in terminal.sentence(caught.value)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or torch.cuda.is_available(), reason="Linux without a GPU")
+def test_memory_is_refused_and_not_granted_until_something_is_killed():
+    """The commands run with a limit of what the machine has, in a process of its own."""
+    code = """if True:
+        import os, torch
+        from ddpm_tutorial.terminal import tune_memory
+        tune_memory()
+        more_than_half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 5 // 8
+        kept = torch.empty(more_than_half, dtype=torch.uint8)
+        torch.empty(more_than_half, dtype=torch.uint8)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "can't allocate memory" in done.stderr
+
+
+def test_what_nobody_has_foreseen_is_a_sentence_too(monkeypatch):
+    """With the place, so that it can be reported."""
+    monkeypatch.setattr(cli, "device", lambda: {}["nothing"])
+    with pytest.raises(SystemExit, match=r"^ddpm_tutorial: this should not have .*report it: KeyError in test_command_line\.py, line \d+: 'nothing'$"):
+        cli.main(["doctor"])
 
 
 def test_the_import_is_light():

@@ -7,9 +7,11 @@ import io
 import os
 import pickle
 import shutil
+import socket
 import struct
 import tarfile
 import urllib.error
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -406,6 +408,22 @@ def test_a_download_that_ends_too_early_is_noticed(served, internet, tmp_path):
     assert is_mnist(tmp_path, served)
 
 
+def test_a_server_that_never_answers_is_not_waited_for_for_ever(internet, tmp_path, monkeypatch):
+    """A proxy that takes the connection and is silent: the download fails, and the caller's time limit is what it was."""
+    server = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(data, "TIMEOUT", 0.2)
+    before = socket.getdefaulttimeout()
+
+    def urlopen(request, *args, **kwargs):
+        with socket.create_connection(server.getsockname()) as line:
+            return line.recv(1)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    with server, pytest.raises(ConnectionError, match=r"mnist could not.*(timed out|Timeout)"):
+        data.load("mnist", folder=tmp_path / "new" / "cache")
+    assert socket.getdefaulttimeout() == before and list(tmp_path.iterdir()) == [], "the folders that were made for it are gone, too"
+
+
 def test_ctrl_c_during_a_download_leaves_nothing(served, internet, tmp_path):
     """And stays a KeyboardInterrupt."""
     def stop(name):
@@ -632,19 +650,186 @@ def test_folders_train_and_test_are_used_as_they_are(tmp_path):
     assert greys(data.load(tmp_path / "flat")) == {"flat": list(range(10))} and greys(data.load(tmp_path / "flat", "test")) == {"flat": [10, 11]}
 
 
-def test_what_is_no_image_is_ignored(tmp_path):
-    """Notes, thumbnails, hidden files and folders (Jupyter's, macOS's), at every depth; capital letters in the suffix are fine."""
+def warned(folder, split="train", **options):
+    """What a folder makes, and the one line that says what was not as expected."""
+    with pytest.warns(UserWarning) as caught:
+        loaded = data.load(folder, split, **options)
+    line = str(caught[0].message)
+    assert len(caught) == 1 and "\n" not in line and line.startswith(str(folder))
+    return loaded, line.replace("\\", "/")
+
+
+def test_what_is_left_out_is_said_in_one_line(tmp_path):
+    """By suffix, with an example and the reason: notes, thumbnails, hidden files and folders (Jupyter's, macOS's), at every depth."""
     numbered(tmp_path, {"a": 2})
     os.rename(tmp_path / "a" / "000.png", tmp_path / "a" / "000.PNG")
-    for path in "README.md", "a/labels.csv", "a/._000.png", ".ipynb_checkpoints/000-checkpoint.png", "a/.ipynb_checkpoints/x.png", "notes/x.txt":
+    for path in "README.md", "a/labels.csv", "a/more.csv", "a/._000.png", ".ipynb_checkpoints/000-checkpoint.png", "a/.ipynb_checkpoints/x.png":
         put(tmp_path, {path: b"no image"})
-    assert greys(data.load(tmp_path)) == {"a": [0, 1]}
+    loaded, line = warned(tmp_path)
+    assert greys(loaded) == {"a": [0, 1]}
+    assert "because not PNG, JPEG, BMP, GIF, WEBP, TIFF or PPM; save pictures as one of these: 1 .md (README.md), 2 .csv (a/labels.csv)" in line
+    assert "because hidden: 2 folder (.ipynb_checkpoints), 1 .png (a/._000.png)" in line
+
+
+def test_a_folder_that_is_as_expected_is_read_without_a_word(tmp_path):
+    """A warning that always comes is read by nobody."""
+    numbered(tmp_path, {"a": 2, "b": 3})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.load(tmp_path)
+
+
+def test_images_are_known_by_their_content(tmp_path):
+    """What browsers save as .jfif, and what has no suffix or a wrong one, is an image if it is one."""
+    for k, name in enumerate(("x.jfif", "no_suffix", "a.dat", "png_in_truth.jpg")):
+        png(tmp_path / "a" / "x.png", grey(40 * k))
+        os.rename(tmp_path / "a" / "x.png", tmp_path / "a" / name)
+    assert sorted(greys(data.load(tmp_path))["a"]) == [0, 40, 80, 120]
+
+
+def test_pictures_that_cannot_be_opened_are_named_with_the_remedy(tmp_path):
+    """A telephone's HEIC files; a camera's raw ones, which open as TIFF and would show their thumbnail of another size."""
+    numbered(tmp_path, {"a": 1, "b": 1})
+    put(tmp_path, {"a/1.heic": b"\0\0\0\x18ftypheic", "b/2.HEIC": b"\0\0\0\x18ftypheic"})
+    Image.fromarray(np.uint8(grey(3))).save(tmp_path / "a" / "3.tiff")
+    os.rename(tmp_path / "a" / "3.tiff", tmp_path / "a" / "3.NEF")
+    loaded, line = warned(tmp_path)
+    assert greys(loaded) == {"a": [0], "b": [1]}
+    assert "save pictures as one of these: 2 .heic (a/1.heic)" in line and "raw; save them as PNG or JPEG: 1 .nef (a/3.NEF)" in line
+
+
+def test_postscript_is_never_run(tmp_path, monkeypatch):
+    """An EPS called x.png: Pillow, asked for any format, starts Ghostscript, a programming language, for it."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: pytest.fail("Ghostscript was started"))
+    numbered(tmp_path, {"a": 1})
+    put(tmp_path, {"a/x.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"})
+    with pytest.raises(ValueError, match=r"x\.png cannot be read as an image"):
+        data.load(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path):
+    """To open it would wait for somebody who writes, for ever."""
+    numbered(tmp_path, {"a": 1})
+    os.mkfifo(tmp_path / "a" / "x.png")
+    loaded, line = warned(tmp_path)
+    assert greys(loaded) == {"a": [0]} and "no file: 1 .png (a/x.png)" in line
+
+
+def linked(link, target):
+    try:
+        link.symlink_to(target)
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    """A class may lie on another disk; a link to nothing and one that leads back are said."""
+    numbered(tmp_path / "disk", {"cats": 3})
+    numbered(tmp_path / "photos", {"dogs": 2})
+    linked(tmp_path / "photos" / "cats", tmp_path / "disk" / "cats")
+    assert greys(data.load(tmp_path / "photos")) == {"cats": [0, 1, 2], "dogs": [0, 1]}
+    linked(tmp_path / "photos" / "dogs" / "again", tmp_path / "photos")
+    linked(tmp_path / "photos" / "dogs" / "lost.png", tmp_path / "nowhere.png")
+    loaded, line = warned(tmp_path / "photos")
+    assert greys(loaded) == {"cats": [0, 1, 2], "dogs": [0, 1]}
+    assert "leads back: 1 folder (dogs/again)" in line and "no file: 1 .png (dogs/lost.png)" in line
+
+
+@pytest.mark.parametrize("files", [{}, {"dogs/notes.txt": b""}, {"dogs/1.heic": b"heic"}], ids=["nothing", "notes", "photographs of a telephone"])
+def test_a_class_without_images_is_refused_by_name(files, tmp_path):
+    """Left out in silence, it would shift the labels of all that come after it."""
+    numbered(tmp_path, {"cats": 2, "zebras": 2})
+    (tmp_path / "dogs").mkdir()
+    put(tmp_path, files)
+    with pytest.raises(ValueError, match=r"no images in the class folder .*dogs.*add some, or take it away"):
+        data.load(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_refused_by_name(tmp_path, monkeypatch):
+    numbered(tmp_path, {"cats": 2, "dogs": 2})
+    listed = Path.iterdir
+
+    def iterdir(self):
+        if self.name == "dogs":
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(PermissionError, match="dogs"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("Train", "TEST"), ("training", "testing"), ("train", "val"), ("train", "Validation")], ids="-".join)
+def test_splits_are_known_by_many_names(names, tmp_path):
+    """In capitals and small letters, on every system: never as two classes called Train and TEST."""
+    train, test = numbered(tmp_path / names[0], {"a": 4, "b": 2}), numbered(tmp_path / names[1], {"a": 1, "b": 1})
+    assert greys(data.load(tmp_path)) == train and greys(data.load(tmp_path, "test")) == test
+
+
+def test_what_lies_beside_the_splits_is_said(tmp_path):
+    """A third split is neither trained on nor tested on."""
+    for split in ("train", "test", "val"):
+        numbered(tmp_path / split, {"a": 2})
+    loaded, line = warned(tmp_path)
+    assert len(loaded.y) == 2 and line.endswith("because beside train and test: 1 folder (val)")
+
+
+@pytest.mark.parametrize("name", ["val", "Train", "TEST", "dev"])
+def test_one_split_alone_is_no_class(name, tmp_path):
+    """cats, dogs and val: three classes would be learnt."""
+    numbered(tmp_path, {"cats": 5, "dogs": 5, name: 5})
+    with pytest.raises(ValueError, match=f"a folder {name} only, which is called like a split.*rename it if it is a class"):
+        data.load(tmp_path)
+
+
+def test_splits_within_a_class_are_refused(tmp_path):
+    """cats/train and cats/test: read as one class, a tenth of which is for testing, the test images would be trained on."""
+    for split in ("train", "test"):
+        numbered(tmp_path / "cats", {split: 5})
+        numbered(tmp_path / "dogs", {split: 5})
+    with pytest.raises(ValueError, match=r"within a class; put train and test above the classes"):
+        data.load(tmp_path)
+
+
+def test_a_level_more_than_expected_is_found_and_said(tmp_path):
+    """As an archive unpacks itself: photos/photos/cats. Also above train and test, and within them."""
+    values = numbered(tmp_path / "plain" / "photos", {"cats": 4, "dogs": 3})
+    loaded, line = warned(tmp_path / "plain")
+    assert greys(loaded) == values and line.endswith("the classes are one level deeper: 1 folder (photos)")
+    for split in ("train", "test"):
+        numbered(tmp_path / "splits" / "archive" / split / "images", {"cats": 2, "dogs": 1})
+    loaded, line = warned(tmp_path / "splits")
+    assert greys(loaded) == {"cats": [0, 1], "dogs": [2]} and "one level deeper" in line
 
 
 def test_folders_in_class_folders_belong_to_the_class(tmp_path):
+    """And that is said."""
     numbered(tmp_path / "a", {"x": 2, "y": 2})
     numbered(tmp_path, {"b": 1})
-    assert data.load(tmp_path).classes == ("a", "b") and data.load(tmp_path).y.tolist() == [0, 0, 0, 0, 1]
+    loaded, line = warned(tmp_path)
+    assert loaded.classes == ("a", "b") and loaded.y.tolist() == [0, 0, 0, 0, 1]
+    assert line.endswith("taken for the class, but one level deeper: 4 .png (a/x/000.png)")
+
+
+def test_of_a_moving_picture_the_first_frame_is_taken(tmp_path):
+    """And that is said."""
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.uint8(grey(7))).save(tmp_path / "a" / "x.gif", save_all=True, append_images=[Image.fromarray(np.uint8(grey(200)))])
+    loaded, line = warned(tmp_path)
+    assert len(loaded.y) == 1 and line.endswith("only the first frame taken: 1 .gif (a/x.gif)")
+
+
+def test_a_fingerprint_is_of_images_and_labels(digits):
+    """One pixel, one label, or one image less: another one; the same data: the same one."""
+    whole = digits[0]
+    pixel, label = whole.images.clone(), whole.y.clone()
+    pixel[0, 0, 0, 0] += 1
+    label[0] = (label[0] + 1) % 10
+    others = [whole._replace(images=pixel), whole._replace(y=label), whole._replace(images=whole.images[1:], y=whole.y[1:])]
+    assert len({data.fingerprint(d) for d in (whole, *others)}) == 4 and data.fingerprint(whole) == data.fingerprint(data.load("digits"))
 
 
 def test_images_of_different_sizes_need_a_size(tmp_path):
@@ -721,8 +906,8 @@ def loose_images(root):
 
 
 WRONG = {
-    "an empty folder": (lambda root: None, "train", "no images.*png"),
-    "a folder of other things": (lambda root: put(root, {"a/notes.txt": b""}), "train", "no images.*png"),
+    "an empty folder": (lambda root: None, "train", "no images.*PNG"),
+    "a folder of other things": (lambda root: put(root, {"notes.txt": b""}), "train", r"no images.*PNG.*1 .txt \(notes.txt\)"),
     "too few to test": (lambda root: numbered(root, {"a": 4, "b": 1}), "test", "5 images or more.*train and test"),
     "train without test": (only_train, "train", "train only.*both.*neither"),
     "an empty test": (lambda root: only_train(root) or (root / "test").mkdir(), "train", "no images.*test"),

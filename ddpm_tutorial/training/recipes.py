@@ -36,7 +36,11 @@ def recipe(name: str, images: Tensor, classes: tuple[str, ...]) -> tuple[DDPMCon
         config, how = RECIPES[name]
         return replace(config, image_size=size), how
     labels = len(classes) if len(classes) > 1 else None
-    mults = (1, 2, 2, 2)[:(size // 8).bit_length() + 1]         # down to 4 … 8 pixels a side, for images up to 64
+    wanted, possible = min(3, (size // 8).bit_length()), (size & -size).bit_length() - 1            # halvings: down to 4 … 8 pixels a side, up to 64
+    if possible < wanted and size >> possible > 32:
+        raise ValueError(f"images of {size} pixels can be halved {possible} times only, and attention among {size >> possible}² pixels takes long: "
+                         f"give --size {round(size / 8) * 8}, and they are resized")
+    mults = (1, 2, 2, 2)[:min(wanted, possible) + 1]
     unet = UNetConfig(channels=channels, base=64, mults=mults, attention=(len(mults) - 1,), num_classes=labels)
     config = DDPMConfig(image_size=size, channels=channels, schedule="cosine", predict="v", num_classes=labels, unet=unet)
     return config, TrainConfig(steps=20_000, batch=64, lr=1e-3, warmup=500)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddpm_tutorial import DDPM, TrainConfig, UNet, data
+from ddpm_tutorial import TrainConfig, UNet, data
 from ddpm_tutorial.training.recipes import RECIPES, recipe
 from ddpm_tutorial.training import learning_rate
 
@@ -61,8 +61,17 @@ def test_a_folder_of_images_gets_a_network_of_its_size(size, channels, classes):
     assert size // 2 ** config.unet.attention[0] in (4, 7, 8) and isinstance(how, TrainConfig) and how.steps
 
 
-def test_a_size_that_cannot_be_halved_is_refused_with_the_number_that_can():
-    """30 pixels are not twice halved."""
-    config, _ = recipe("holidays", torch.zeros(1, 3, 30, 30, dtype=torch.uint8), ("all",))
-    with pytest.raises(ValueError, match=r"image_size is 30.*multiple of 4"):
-        DDPM(config)
+@pytest.mark.parametrize("size", [1, 2, 7, 9, 30, 31, 34, 50, 96, 100])
+def test_a_size_that_halves_less_often_gets_fewer_levels(size):
+    """30 pixels are halved once, 100 twice; no level has half a pixel."""
+    config, _ = recipe("holidays", torch.zeros(1, 1, size, size, dtype=torch.uint8), ("cat", "dog"))
+    assert size % 2 ** (len(config.unet.mults) - 1) == 0
+    assert_takes_its_images(config, 1, size)
+
+
+@pytest.mark.parametrize("size, instead", [(33, 32), (63, 64), (65, 64), (66, 64), (130, 128)])
+def test_a_size_with_too_large_a_last_level_is_refused_with_one_that_fits(size, instead):
+    """Attention takes time with the fourth power of it."""
+    with pytest.raises(ValueError, match=f"images of {size} pixels.*give --size {instead}"):
+        recipe("holidays", torch.zeros(1, 3, size, size, dtype=torch.uint8), ("all",))
+    recipe("holidays", torch.zeros(1, 3, instead, instead, dtype=torch.uint8), ("all",))
