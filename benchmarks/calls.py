@@ -1,7 +1,7 @@
 """How many calls of the network does a picture need?  DDIM and DPM-Solver++(2M), both lists of times, on the models that come with the package.
 
     python benchmarks/calls.py digits            writes benchmarks/calls-digits.csv, a row for each cell and noise seed; goes on where it was stopped
-    python benchmarks/calls.py mnist --n 200     MNIST must be at hand: --data-dir FOLDER, or $DDPM_DATA
+    python benchmarks/calls.py mnist --n 100 --calls 10 20       MNIST must be at hand: --data-dir FOLDER, or $DDPM_DATA
     python benchmarks/calls.py table             the table of both, with paired 95 % intervals
 
 A row: the share of samples in which the judge sees the class that was asked for, and the Fréchet distance of their features to the test images'.  All
@@ -26,12 +26,13 @@ from ddpm_tutorial.weights import PRETRAINED
 HERE = Path(__file__).parent
 CALLS, SCALES, SEEDS = (5, 8, 10, 15, 20, 50), (1.0, 2.0), range(5)
 WAYS = [(sampler, spacing) for sampler in ("ddim", "dpm++") for spacing in ("even", "log-snr")]
+REFERENCE = (50, "ddim", "even")
 FIELDS = ("model", "n", "sampler", "spacing", "calls", "scale", "seed", "agreement", "frechet", "floor", "seconds")
-T_95 = 2.776                                                    # Student's t for 5 seeds: 4 degrees of freedom, 95 %
+T_95 = {3: 4.303, 4: 3.182, 5: 2.776}                           # Student's t of 95 %, by the number of seeds
 
 
-def measure(name: str, n: int, folder: Path | None) -> None:
-    """Fill in what is missing in the CSV file."""
+def measure(name: str, n: int, chosen: list[int], folder: Path | None) -> None:
+    """Fill in what is missing in the CSV file; DDIM with 50 even steps, which all others are held against, is always measured."""
     path, model = HERE / f"calls-{name}.csv", DDPM.load(name)
     done = {tuple(row[f] for f in FIELDS[1:7]) for row in rows(path)}
     judge, _ = load_classifier(PRETRAINED[name].with_name(f"{name}-classifier.safetensors"))
@@ -45,7 +46,7 @@ def measure(name: str, n: int, folder: Path | None) -> None:
             writer.writerow(FIELDS)
         for seed, calls, scale, (sampler, spacing) in itertools.product(SEEDS, CALLS, SCALES, WAYS):
             key = tuple(map(str, (n, sampler, spacing, calls, scale, seed)))
-            if key in done:
+            if key in done or (calls not in chosen and (calls, sampler, spacing) != REFERENCE):
                 continue
             began = time.perf_counter()
             with torch.autocast("cpu", getattr(torch, precision), enabled=precision != "float32"):
@@ -67,7 +68,7 @@ def rows(path: Path) -> list[dict]:
 def interval(values: list[float]) -> tuple[float, float]:
     """Mean, and half the width of Student's 95 % interval of it."""
     x = torch.tensor(values, dtype=torch.float64)
-    return x.mean().item(), (T_95 * x.std() / math.sqrt(len(x))).item() if len(x) == len(SEEDS) else math.nan
+    return x.mean().item(), (T_95[len(x)] * x.std() / math.sqrt(len(x))).item() if len(x) in T_95 else math.nan
 
 
 def table(name: str) -> str:
@@ -83,6 +84,9 @@ def table(name: str) -> str:
         for calls in CALLS:
             here = of(calls)
             seeds = sorted(here.keys() & best.keys())
+            if not seeds:
+                cells.append("–")
+                continue
             agreement = sum(float(here[s]["agreement"]) for s in seeds) / len(seeds)
             above, _ = interval([float(here[s]["frechet"]) - float(here[s]["floor"]) for s in seeds])
             more, half = interval([float(here[s]["frechet"]) - float(best[s]["frechet"]) for s in seeds])
@@ -95,10 +99,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("digits", "mnist", "table"))
     parser.add_argument("--n", type=int, default=500, help="images for each cell and seed, a multiple of 10")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, choices=CALLS)
     parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
     if args.what != "table":
-        measure(args.what, args.n, args.data_dir)
+        measure(args.what, args.n, args.calls, args.data_dir)
     for name in ("digits", "mnist"):
         if (HERE / f"calls-{name}.csv").is_file():
             print(f"\n{name}: agreement, distance above the floor (paired difference to DDIM with 50 even steps, 95 %)\n\n{table(name)}")

@@ -570,7 +570,7 @@ RULES: dict[str, Callable] = {
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
     "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
     "predict": _words("prediction", *PREDICTIONS), "decoder": _words("decoder", "gaussian", "discretised"),
-    "sampler": _words("sampler", "ddpm", "ddim", "dpm++"), "spacing": _words("spacing", "even", "log-snr"),
+    "sampler": _words("sampler", "ddpm", "ddim", "dpm++"), "spacing": _perhaps(_words("spacing", "even", "log-snr")),
     **dict.fromkeys(("denoiser", "net", "cond", "uncond", "log_prob", "step", "inside", "outside"), _function), "noise": _perhaps(_function),
     "indices": _indices, "weight": _weight, "data": _data, "dropped": _dropped,
 }

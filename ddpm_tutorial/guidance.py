@@ -11,9 +11,9 @@ sampler, no loop and no metric knows about guidance.  They compose:
     clipped            keep x̂_0 where images live
     known              keep the pixels that are known: inpainting
 
-The first three change *which* distribution is sampled; with scale > 1 it is sharper than any p(x|y),
-and is in no training set.  The last two use that from x_t, x̂_0 says as much as ε̂: mend the one, and
-form the other anew.
+The first three change *which* distribution is sampled; with scale > 1 it is sharper than any
+p(x|y), and is in no training set.  The last two use that from x_t, x̂_0 says as much as ε̂: mend
+the one, and form the other anew.
 
 [1] Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. arXiv:2105.05233
 [2] Ho, Salimans. Classifier-Free Diffusion Guidance. arXiv:2207.12598
@@ -40,16 +40,17 @@ DOUBLE_UP_TO = 64   # images: on two CPU cores a doubled batch takes 0.8 of the 
 def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     """[2] eq. 6 with scale = 1 + w:  ε̂ = ε_∅ + scale·(ε_y - ε_∅).   0 unconditional, 1 conditional, > 1 guided.
 
-    Where it comes from: ε is -√(1-ᾱ_t) times the score, and by Bayes' rule the scores differ by what a
-    classifier would say, ∇log p(x|y) - ∇log p(x) = ∇log p(y|x).  So ε_y - ε_∅ is a classifier's
-    gradient without a classifier, and scale times it makes y count `scale` times.  The paper's w = 0 is
-    our scale = 1: code that takes the one for the other is the commonest mistake about guidance.
+    Where it comes from: ε is -√(1-ᾱ_t) times the score, and by Bayes' rule the scores differ by
+    what a classifier would say, ∇log p(x|y) - ∇log p(x) = ∇log p(y|x).  So ε_y - ε_∅ is a
+    classifier's gradient without a classifier, and scale times it makes y count `scale` times.  The
+    paper's w = 0 is our scale = 1: code that takes the one for the other is the commonest mistake
+    about guidance.
 
-    It is a line through two answers, whoever gives them: with `cond` a good model and `uncond` a worse
-    version of it, it is autoguidance [3], which goes away from what the worse one gets wrong.
+    It is a line through two answers, whoever gives them: with `cond` a good model and `uncond` a
+    worse version of it, it is autoguidance [3], which goes away from what the worse one gets wrong.
 
-    Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale costs
-    two, or, where both are the same network and that is faster, one of a doubled batch.
+    Scale 0 or 1 gives back the one denoiser and costs one network call a step.  Every other scale
+    costs two, or, where both are the same network and that is faster, one of a doubled batch.
     """
     if scale in (0, 1):
         return cond if scale == 1 else uncond
@@ -69,10 +70,11 @@ def classifier_free(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
 def classifier(denoiser: Denoiser, log_prob: Callable[[Tensor, int | Tensor], Tensor], schedule: Schedule, scale: float = 1.0) -> Denoiser:
     """[1] Algorithm 2, with its scale restored:  ε̂ = ε - √(1-ᾱ_t)·scale·∇ log p(y | x_t).   log_prob(x_t, t) → (B,), differentiable in x_t.
 
-    Bayes' rule for scores: ∇log p(x_t|y) = ∇log p(x_t) + ∇log p(y|x_t), times -√(1-ᾱ_t), which is what
-    turns a score into an ε.  (The paper's listing takes a scale and forgets to use it.)  With scale 1
-    and exact parts this is the exact conditional denoiser.  The paper's Algorithm 1 moves the step's
-    mean by scale·Σ∇log p instead, which is this to first order in the step, and not exact.
+    Bayes' rule for scores: ∇log p(x_t|y) = ∇log p(x_t) + ∇log p(y|x_t), times -√(1-ᾱ_t), which is
+    what turns a score into an ε.  (The paper's listing takes a scale and forgets to use it.)  With
+    scale 1 and exact parts this is the exact conditional denoiser.  The paper's Algorithm 1 moves
+    the step's mean by scale·Σ∇log p instead, which is this to first order in the step, and not
+    exact.
 
     The classifier must know noisy images: one that was trained on clean ones answers noise with
     certainty, and its gradient is noise.
@@ -92,8 +94,9 @@ def classifier(denoiser: Denoiser, log_prob: Callable[[Tensor, int | Tensor], Te
 def within(inside: Denoiser, outside: Denoiser, low: int, high: int) -> Denoiser:
     """[4]: one denoiser at the times low ≤ t ≤ high, another at all others.
 
-    Early in a walk, guidance throws away variety: everything is pulled to the class's mean while there
-    is hardly anything to be seen.  Late, it does nothing that can be seen.  In between it helps.
+    Early in a walk, guidance throws away variety: everything is pulled to the class's mean while
+    there is hardly anything to be seen.  Late, it does nothing that can be seen.  In between it
+    helps.
     """
     def chosen(x_t: Tensor, t: int | Tensor) -> Tensor:
         if not isinstance(t, Tensor):
@@ -109,10 +112,11 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
     """Keep x̂_0 where images live:  ε → x̂_0 → clamp → ε.
 
     Data lie in [-1, 1]; an x̂_0 outside is an error that we can see.  At large t it is a large one,
-    since x̂_0 divides by √ᾱ_t.  ε is formed anew from the clamped x̂_0: keeping the old ε would leave a
-    pair that no longer explains x_t, and samples wash out.
+    since x̂_0 divides by √ᾱ_t.  ε is formed anew from the clamped x̂_0: keeping the old ε would
+    leave a pair that no longer explains x_t, and samples wash out.
     """
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
+        # Not a case for x_t.clamp: x_t is noise for the most part, and has to be large.
         x_0 = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                   # x̂_0                   (B, *D)
         return eps_from_x0(schedule, x_t, x_0.clamp(low, high), t)                              # ε of the clamped one  (B, *D)
 
@@ -123,11 +127,11 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
 def known(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, mask: Tensor) -> Denoiser:
     """Inpainting: keep what is known:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known, shaped to fit it.
 
-    At t = 0 the known pixels come out exactly.  Why the others follow: x_t carries the known ones under
-    its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t is not told
-    what we know: of two numbers with correlation 0.9, the first known to be 1.5, the second comes out
-    at 0.67 ± 0.72 by DDIM and 0.94 ± 0.60 by DDPM, where 1.35 ± 0.44 is right (a test says so).  RePaint [5]
-    walks to and fro to mend that.
+    At t = 0 the known pixels come out exactly.  Why the others follow: x_t carries the known ones
+    under its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t
+    is not told what we know: of two numbers with correlation 0.9, the first known to be 1.5, the
+    second comes out at 0.67 ± 0.72 by DDIM and 0.94 ± 0.60 by DDPM, where 1.35 ± 0.44 is right (a
+    test says so).  RePaint [5] walks to and fro to mend that.
     """
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
         guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                 # x̂_0                   (B, *D)

@@ -1,8 +1,8 @@
 """The variational bound, term by term: how many bits the model needs to write an image down.
 
-A model that gives the image x_0 the probability p_θ(x_0) can write it down in -log p_θ(x_0) nats (÷ ln
-2: bits).  That number cannot be had: it is an integral over all walks that end in x_0.  But it has an
-upper bound that can, and training on the bound is where DDPM's loss comes from:
+A model that gives the image x_0 the probability p_θ(x_0) can write it down in -log p_θ(x_0) nats (÷
+ln 2: bits).  That number cannot be had: it is an integral over all walks that end in x_0.  But it
+has an upper bound that can, and training on the bound is where DDPM's loss comes from:
 
     -log p(x_0)  ≤  L_T  +  Σ_{t>1} L_{t-1}  +  L_0                                                                     [1] eq. 5
 
@@ -10,9 +10,9 @@ upper bound that can, and training on the bound is where DDPM's loss comes from:
     L_{t-1} = KL( q(x_{t-1}|x_t, x_0) ‖ p_θ(x_{t-1}|x_t) )       two Gaussians: the true posterior, and the model's guess of it
     L_0     = -log p_θ(x_0|x_1)                                  the decoder writes the last step down
 
-Read as a message: somebody who knows x_0 and somebody who knows the model walk the chain down together.
-At every step the first tells the second what the model did not guess, which costs L_{t-1} (KL is the
-price of a wrong guess); at the end the exact grey levels, which costs L_0.
+Read as a message: somebody who knows x_0 and somebody who knows the model walk the chain down
+together.  At every step the first tells the second what the model did not guess, which costs
+L_{t-1} (KL is the price of a wrong guess); at the end the exact grey levels, which costs L_0.
 
 ddpm.py's loss is these terms with the weights of eq. 12 left out; here they are with their weights.
 Notebook 11 walks through this file.
@@ -37,8 +37,8 @@ from .schedules import Schedule, like
 def prior(schedule: Schedule, x_0: Tensor) -> Tensor:
     """L_T of each image, in nats.   (B,)
 
-    What is still to be seen of x_0 at T, told to somebody who expects pure noise.  A schedule that does
-    not end in noise pays for it here, and again in every sample.
+    What is still to be seen of x_0 at T, told to somebody who expects pure noise.  A schedule that
+    does not end in noise pays for it here, and again in every sample.
     """
     mean, var = schedule.signal(schedule.T, x_0) * x_0, schedule.noise(schedule.T, x_0).square()        # of q(x_T|x_0)
     return _kl(mean, var, torch.zeros_like(x_0), torch.ones_like(var)).flatten(1).sum(1)
@@ -49,15 +49,16 @@ def terms(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, eps: Tensor, t: i
           levels: int = 256) -> Tensor:
     """L_{t-1} of each image, in nats, (B,); for t = 1 that is L_0.  The caller's ε makes x_t, so its mean over ε is the bound's term.
 
-    The model's guess of the posterior is the posterior with x̂_0 in place of x_0; where both have the
-    same variance, their KL is the squared distance of the means over twice the variance ([1] eq. 8).
+    The model's guess of the posterior is the posterior with x̂_0 in place of x_0; where both have
+    the same variance, their KL is the squared distance of the means over twice the variance ([1]
+    eq. 8).
 
-    variance: of p_θ, as `ddpm_step` has it: "small" β̃_t, with β̃_2 for the decoder, where β̃_1 = 0; or
-    "large" β_t.  With "small" and exact everything the bound is further from the truth than with
-    "large" on N(0, I) data, since the true step back is wider than β̃. decoder: "gaussian", a density,
-    for data that are real numbers; or "discretised" [1] eq. 13, a probability, for images of `levels`
-    grey levels, spread evenly over [-1, 1] (256; the digits have 17).  A density of grey levels would
-    be meaningless: it grows without limit as the model gets surer.
+    variance: of p_θ, as `ddpm_step` has it: "small" β̃_t, with β̃_2 for the decoder, where β̃_1 =
+    0; or "large" β_t.  With "small" and exact everything the bound is further from the truth than
+    with "large" on N(0, I) data, since the true step back is wider than β̃. decoder: "gaussian", a
+    density, for data that are real numbers; or "discretised" [1] eq. 13, a probability, for images
+    of `levels` grey levels, spread evenly over [-1, 1] (256; the digits have 17).  A density of
+    grey levels would be meaningless: it grows without limit as the model gets surer.
     """
     x_t = q_sample(schedule, x_0, eps, t)                                                               # (B, *D)
     guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                             # x̂_0          (B, *D)
@@ -91,11 +92,12 @@ def bits_per_dim(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, variance: 
                  seed: int = 0) -> Bound:
     """The whole bound of images x_0 (B, *D), one ε per image and t: T calls of the denoiser.
 
-    Per dimension, so that images of all sizes compare; in bits, so that 8 is what a pixel of 256 levels
-    costs without any model.  Every term counts: training by L_simple hardly looks at the small t, where
-    most of the bits are.
+    Per dimension, so that images of all sizes compare; in bits, so that 8 is what a pixel of 256
+    levels costs without any model.  Every term counts: training by L_simple hardly looks at the
+    small t, where most of the bits are.
     """
     checks.batch_for_bits(x_0, decoder)
+    # One ε for each image and t: each term is an estimate with its own luck, and their mean over images is what to trust.
     noise, bits = seeded_noise(seed, range(len(x_0)), x_0.shape[1:]), 1 / (math.log(2) * x_0[0].numel())
     L = [terms(denoiser, schedule, x_0, noise(t).to(x_0), t, variance, decoder, levels) for t in range(1, schedule.T + 1)]
     return Bound(prior(schedule, x_0) * bits, torch.stack(L, dim=1) * bits)
@@ -112,9 +114,10 @@ def _kl(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> Tensor:
 def _log_bin(x_0: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tensor:
     """log of the normal's mass within half a level of x_0; the bins of -1 and 1 reach to infinity, so that all of them sum to 1.
 
-    A difference of two Φ; far out both are 1 to the last digit, and the difference 0.  So it is taken
-    of their logarithms, on the side where they are small.
+    A difference of two Φ; far out both are 1 to the last digit, and the difference 0.  So it is
+    taken of their logarithms, on the side where they are small.
     """
+    # Where the bin is: half a level to either side, of levels spread evenly over [-1, 1].
     half = 1 / (levels - 1)                                                                             # half a level, of a range of 2
     above = torch.where(x_0 > 1 - half, torch.inf, (x_0 + half - mean) / std)
     below = torch.where(x_0 < -1 + half, -torch.inf, (x_0 - half - mean) / std)

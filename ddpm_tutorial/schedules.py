@@ -1,15 +1,15 @@
 """The noise schedule: how much of the data is left at time t.
 
-Diffusion destroys an image a little at a time: at every step some of the signal is taken away, and as
-much noise is mixed in, so that the variance stays 1.  After t steps the share ᾱ_t ("alpha bar") of the
-signal's power is left, and 1-ᾱ_t of the power is noise:
+Diffusion destroys an image a little at a time: at every step some of the signal is taken away, and
+as much noise is mixed in, so that the variance stays 1.  After t steps the share ᾱ_t ("alpha bar")
+of the signal's power is left, and 1-ᾱ_t of the power is noise:
 
     x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε,         1 = ᾱ_0  >  ᾱ_1  >  …  >  ᾱ_T ≈ 0
                                          data                    noise
 
 That falling sequence is all that a diffusion is.  "Linear" and "cosine" are two curves by which it
-falls, β_t is how fast it falls at t, the signal-to-noise ratio is another way to write it; forward.py,
-samplers.py and likelihood.py ask for ᾱ and for nothing else.
+falls, β_t is how fast it falls at t, the signal-to-noise ratio is another way to write it;
+forward.py, samplers.py and likelihood.py ask for ᾱ and for nothing else.
 
 Conventions of the whole package (docs/notation.md):
   t = 0 is the data and t = 1 … T are noisy images, as in the papers; so every table has T+1 entries, and ᾱ_0 = 1 is one of them and no
@@ -59,8 +59,8 @@ class Schedule:
     def snr(self) -> Tensor:
         """Signal-to-noise ratio ᾱ_t / (1-ᾱ_t), (T+1,); infinite at t = 0.  In decibels: 10·log10(snr).
 
-        It decides what can still be seen in x_t, so two schedules are compared by their snr and not by
-        their t.
+        It decides what can still be seen in x_t, so two schedules are compared by their snr and not
+        by their t.
         """
         return self.alpha_bar / (1 - self.alpha_bar)
 
@@ -85,8 +85,8 @@ class Schedule:
     def noise(self, t: int | Tensor, x: Tensor) -> Tensor:
         """√(1-ᾱ_t), what multiplies ε in x_t; shaped and typed to multiply x.
 
-        Formed in float64: in float32, 1 - ᾱ_1 = 1 - 0.9999 has lost four of its seven digits, and the
-        first steps are off by 5e-4.
+        Formed in float64: in float32, 1 - ᾱ_1 = 1 - 0.9999 has lost four of its seven digits, and
+        the first steps are off by 5e-4.
         """
         return like((1 - self.at(t)).sqrt(), x)
 
@@ -94,8 +94,8 @@ class Schedule:
 def like(c: Tensor, x: Tensor) -> Tensor:
     """Round float64 coefficients once to x's type, and shape them to multiply x:   () or (B,)  →  (1 or B, 1, …, 1).
 
-    Without the trailing ones a (B,) would multiply the *last* axis: where B happens to be the image's
-    width, nothing complains, and every column of pixels gets a noise level of its own.
+    Without the trailing ones a (B,) would multiply the *last* axis: where B happens to be the
+    image's width, nothing complains, and every column of pixels gets a noise level of its own.
     """
     checks.fits(c, x)
     c = c.to(x.dtype).to(x.device, non_blocking=x.is_cuda)      # type first: Apple GPUs have no float64; and nothing makes a CUDA GPU wait
@@ -108,10 +108,10 @@ def like(c: Tensor, x: Tensor) -> Tensor:
 def from_betas(beta: Tensor) -> Schedule:
     """[1] above eq. 4:  ᾱ_t = ∏_{s≤t} (1 - β_s), with ᾱ_0 = 1 in front.   beta (T,): β_1 … β_T, each in (0, 1).
 
-    Where it comes from: a step multiplies the signal by √(1-β), so its power by 1-β, and t steps by the
-    product.  The noise of all t steps adds up to the rest, 1-ᾱ_t, because variances of independent
-    noises add and every step keeps the total at 1.  The product ends at t: ∏ up to T, as two public
-    courses print it, would be one number for all times.
+    Where it comes from: a step multiplies the signal by √(1-β), so its power by 1-β, and t steps by
+    the product.  The noise of all t steps adds up to the rest, 1-ᾱ_t, because variances of
+    independent noises add and every step keeps the total at 1.  The product ends at t: ∏ up to T,
+    as two public courses print it, would be one number for all times.
     """
     beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
     return Schedule(torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)]))
@@ -121,9 +121,9 @@ def from_betas(beta: Tensor) -> Schedule:
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
     """[1] section 4:  β_t linear from 1e-4 to 0.02 at T = 1000; other T rescale β by 1000/T.
 
-    The ends were chosen so that each step is small against data in [-1, 1], and yet √ᾱ_T = 0.006.  They
-    go with T = 1000: the same β in 50 steps leave 78 % of the signal's amplitude at the end, while
-    sampling starts from pure noise.  Several public tutorials do that.
+    The ends were chosen so that each step is small against data in [-1, 1], and yet √ᾱ_T = 0.006.
+    They go with T = 1000: the same β in 50 steps leave 78 % of the signal's amplitude at the end,
+    while sampling starts from pure noise.  Several public tutorials do that.
     """
     return from_betas((_line(beta_1, beta_T, T) * (1000 / T)).clamp(max=BETA_MAX))
 
@@ -141,11 +141,11 @@ def quadratic(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Sche
 def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
     """[2] eq. 17:  ᾱ_t = f(t)/f(0),  f(t) = cos²((t/T + s)/(1 + s) · π/2),  with β_t ≤ 0.999.
 
-    Under `linear` the last fifth of the chain is hardly more than noise (at t = 800 the amplitude left
-    is 0.04), so those steps teach little.  This curve was drawn to fall nearly straight in the middle,
-    and to be flat at both ends.  The offset s keeps the first steps from being much finer than a grey
-    level.  Two slips are common: the square forgotten, and s outside the bracket; both still look like
-    a schedule.
+    Under `linear` the last fifth of the chain is hardly more than noise (at t = 800 the amplitude
+    left is 0.04), so those steps teach little.  This curve was drawn to fall nearly straight in the
+    middle, and to be flat at both ends.  The offset s keeps the first steps from being much finer
+    than a grey level.  Two slips are common: the square forgotten, and s outside the bracket; both
+    still look like a schedule.
     """
     return _from_curve((_times(T) + s).div(1 + s).mul(math.pi / 2).cos() ** 2)
 
@@ -154,8 +154,8 @@ def cosine(T: int = 1000, s: float = 0.008) -> Schedule:
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
     """[3] "sigmoid schedule":  ᾱ_t falls from 1 to 0 along sigmoid(-(start + (end-start) t/T)/τ),  with β_t ≤ 0.999.
 
-    Cosine's shape with handles: a small τ falls steeply in the middle.  Large images want more noise,
-    since neighbouring pixels tell of each other.
+    Cosine's shape with handles: a small τ falls steeply in the middle.  Large images want more
+    noise, since neighbouring pixels tell of each other.
     """
     curve = torch.sigmoid(-(start + (end - start) * _times(T)) / tau)
     return _from_curve(curve - curve[-1])
@@ -168,8 +168,8 @@ def flow(T: int = 1000) -> Schedule:
         ᾱ_t = (1-u)² / ((1-u)² + u²),   so that  SNR_t = ((1-u)/u)²,   with β_t ≤ 0.999.
 
     A path is known by its signal-to-noise ratio; that this one is not variance-preserving is only a
-    factor in front of x.  So a "flow" needs no code of its own: this curve, `predict="velocity"`, and
-    DDIM, which under it is Euler's method on the flow's equation.
+    factor in front of x.  So a "flow" needs no code of its own: this curve, `predict="velocity"`,
+    and DDIM, which under it is Euler's method on the flow's equation.
     """
     u = _times(T)
     return _from_curve((1 - u) ** 2 / ((1 - u) ** 2 + u**2))
