@@ -49,4 +49,4 @@ def test_every_cell_keeps_the_house_rules(name):
         if cell.kind == "check":
             assert cell.points > 0 and "assert" in blank(cell), f"{cell.name}: a check has points and visible checks"
         elif cell.kind == "question":
-            assert cell.points == 0
+            assert cell.points == 4, f"{cell.name}: a written answer counts, by the rubric of grader/notebook.py"
