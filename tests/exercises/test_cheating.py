@@ -102,7 +102,7 @@ def test_every_right_answer_keeps_its_points_in_the_sandbox(name):
 
 @pytest.mark.parametrize("name, where, code, says", [
     ("02_sampling_steps", "times", "from ddpm_tutorial import timesteps as mine\ndef even_times(T, S): return list(map(mine, [T], [S]))[0]", "`timesteps` is what you are to write"),
-    ("03_closed_form_and_posterior", "noisy", "from ddpm_tutorial import q_sample\ndef noisy(*given): return q_sample(*given)", "`q_sample` is what you are to write"),
+    ("05_training_loss", "drop", "from ddpm_tutorial import drop_labels\ndef dropped(y, u, p, null): return drop_labels(y, u < p, null)", "`drop_labels` is what you are to write"),
     ("07_bug_clinic", "diagnosis_1", """
 diagnosis_1 = {}
 for letter, patient in ward_1.items():
