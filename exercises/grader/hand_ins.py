@@ -2,9 +2,9 @@
 
     students, strange = found(folder, ids, names)
 
-A notebook belongs to the exercise whose answer and check cells it has, by nbgrader's names for them or by the cells' ids.  Archives are read and never unpacked, so that no
-name in them can lead anywhere.  Of several notebooks the student's newest one is taken: never one from source/, never one with a solution in it, and
-a worked one before an untouched one.
+A notebook belongs to the exercise whose answer and check cells it has, by nbgrader's names for them or by the cells' ids.  Archives are read and never
+unpacked, so that no name in them can lead anywhere.  Of several notebooks the student's newest one is taken: never one from source/, never one with a
+solution in it, and a worked one before an untouched one.
 """
 
 import io
@@ -113,7 +113,10 @@ def student_of(parts: tuple[str, ...], names: list[str]) -> Student:
 
 def found(folder: Path, exercises: dict[str, nbformat.NotebookNode], only: str | None = None, one: str | None = None
           ) -> tuple[dict[Student, dict[str, HandIn]], list[str]]:
-    """{student: {exercise: what is graded}}, and what belongs to no exercise.  `exercises`: the notebooks as they were given out; `one`: it is all this student's."""
+    """{student: {exercise: what is graded}}, and what belongs to no exercise.
+
+    `exercises`: the notebooks as they were given out; `only`: the one that is asked for; `one`: everything is this student's.
+    """
     names = list(exercises)
     given = {name: {name_of(c): c.source.strip() for c in notebook.cells if c.metadata.get("nbgrader")} for name, notebook in exercises.items()}
     telling = {name: {i for i in ids if sum(i in other for other in given.values()) == 1} for name, ids in given.items()}
@@ -133,7 +136,7 @@ def found(folder: Path, exercises: dict[str, nbformat.NotebookNode], only: str |
         label = "/".join(parts) or folder.name
         by_name = next((name for name in names if name in label.rsplit("/", 1)[-1]), None) or next((name for name in names if name in label), None)
         if broken or not label.lower().endswith(".ipynb"):
-            strange.append(broken and f"{label}: {broken}" or label)
+            strange.append(f"{label}: {broken}" if broken else label)
             people.setdefault(who)
             if (broken or by_name) and (name := by_name or only):
                 candidates.setdefault((who, name), []).append(HandIn(label, 0, None, -1, broken or f"{parts[-1]} is not a notebook"))

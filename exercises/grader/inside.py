@@ -12,7 +12,7 @@ In Python everything can be reached, so four rules keep student and check apart:
   tracing, foreign frames and the collector's lists.  (Signals come to the main thread only, so the student cannot catch one either.)
 * **The grader uses names that are local to it.**  What was done to `builtins` or to a module meets nobody.  And it destroys nothing that a student put
   somewhere: `__del__` would run in the main thread.
-* **A check is watched.**  Whenever a function of the student's returns to it, whatever looks at numbers must be what it was, and so is the answer's type looked at.
+* **A check is watched.**  Whenever a function of the student's returns to it, all that looks at numbers must be what it was, the answer's type an honest one.
 * **Canaries**, statements that must fail, stand between the statements of every check, in random places.
 """
 
@@ -97,14 +97,16 @@ assert close(a, b)
 assert close([A, B], [A, A])
 """
 
-REFUSED = tuple("""socket. subprocess. os.system os.exec os.fork os.posix_spawn os.spawn os.startfile os.kill os.chdir os.fchdir os.chroot pty. signal.pthread_kill
-    sys.settrace sys.setprofile sys.addaudithook sys.monitoring sys.remote_exec sys._current gc.get_ cpython.PyInterpreterState_New cpython.run_ code.__new__
-    ctypes.addressof ctypes.string_at ctypes.wstring_at ctypes.cdata ctypes.call_function ctypes.dlsym ctypes.PyObj resource. sqlite3. syslog. webbrowser.""".split())
+REFUSED = tuple("""socket. subprocess. os.system os.exec os.fork os.posix_spawn os.spawn os.startfile os.kill os.chdir os.fchdir os.chroot pty. syslog.
+    signal.pthread_kill sys.settrace sys.setprofile sys.addaudithook sys.monitoring sys.remote_exec sys._current gc.get_ cpython.PyInterpreterState_New
+    cpython.run_ code.__new__ ctypes.addressof ctypes.string_at ctypes.wstring_at ctypes.cdata ctypes.call_function ctypes.dlsym ctypes.PyObj
+    resource. sqlite3. webbrowser.""".split())
 READING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr")
-WRITING = tuple("os.remove os.rename os.mkdir os.rmdir os.chmod os.chown os.link os.symlink os.truncate os.utime os.setxattr os.mkfifo os.mknod shutil.".split())
+WRITING = tuple("""os.remove os.rename os.mkdir os.rmdir os.chmod os.chown os.link os.symlink os.truncate os.utime os.setxattr os.mkfifo os.mknod
+    shutil.""".split())
 INNER = ("__globals__", "__closure__", "tb_frame", "gi_frame", "cr_frame", "ag_frame")
-OPERATORS = frozenset("""__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __bool__ __len__ __iter__ __getitem__ __contains__ __float__ __int__ __index__ __array__ __sub__
-    __rsub__ __abs__ __getattribute__ __torch_function__ __torch_dispatch__ __array_function__ __array_ufunc__ __array_interface__ __instancecheck__
+OPERATORS = frozenset("""__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __bool__ __len__ __iter__ __getitem__ __contains__ __float__ __int__ __index__ __array__
+    __sub__ __rsub__ __abs__ __getattribute__ __torch_function__ __torch_dispatch__ __array_function__ __array_ufunc__ __array_interface__ __instancecheck__
     __subclasscheck__ __class__ all any shape dtype tolist item double float""".split())
 PLAIN = frozenset("builtins torch numpy ddpm_tutorial collections _collections_abc fractions decimal numbers types functools itertools enum typing abc".split())
 
@@ -125,11 +127,14 @@ def foreign(frame):
 def memory_of(ours):
     """→ restore(): put back whatever a check relies on, and say what was not as it is now; and the classes whose operators can be trusted."""
     modules = {name: module for name, module in sys.modules.items() if isinstance(module, types.ModuleType) and name != "__main__"}
-    tables = [(name, vars(module), {k: v for k, v in vars(module).items() if callable(v) or isinstance(v, types.ModuleType)}) for name, module in modules.items()]
+    def fixed(table): return {k: v for k, v in table.items() if callable(v) or isinstance(v, types.ModuleType)}
+
+    tables = [(name, vars(module), fixed(vars(module))) for name, module in modules.items()]
     every = {id(c): c for _, _, table in tables for c in table.values() if isinstance(c, type)}
     trusted = {i for i, c in every.items() if family(c.__module__) in PLAIN} | {id(c) for c in vars(types).values() if isinstance(c, type)}
     ours_too = ("torch", "numpy", "ddpm_tutorial", "unittest")
-    open_classes = [c for c in every.values() if family(c.__module__) in ours_too and c.__flags__ & 1 << 9 and not c.__flags__ & 1 << 8]     # heap, not immutable
+    heap, immutable = 1 << 9, 1 << 8
+    open_classes = [c for c in every.values() if family(c.__module__) in ours_too and c.__flags__ & heap and not c.__flags__ & immutable]
     classes = [(c, {k: v for k, v in vars(c).items() if callable(v) or isinstance(v, (property, classmethod, staticmethod))}) for c in open_classes]
     near = ("ddpm_tutorial", "torch.testing", "torch.functional", "torch.nn.functional", "numpy.testing")
     inner = [v for name, _, table in tables if name.startswith(near) for v in table.values()] + list(ours.values())
@@ -223,7 +228,7 @@ def guard_of(home, readable, pipes):
             path, mode, flags = given
             writing = any_of(c in mode for c in "wax+") if mode else (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             if path is not None and not reachable(path, writing):
-                raise PermissionError(f"while this is graded, {path} cannot be {'written' if writing else 'read'}: there is the notebook's own folder, and no other")
+                raise PermissionError(f"while this is graded, {path} cannot be {'written' if writing else 'read'}: only the notebook's own folder is there")
         elif event == "object.__getattr__":
             if given[1] in INNER and (state["check"] or given[1][0] == "_") and foreign(frame_at(2))[:6] == "<cell ":
                 raise PermissionError(f"{given[1]} is out of reach while this is graded")
@@ -234,7 +239,7 @@ def guard_of(home, readable, pipes):
             if state["check"]:
                 raise RuntimeError("no thread can be started while this is checked")
         elif event == "compile":
-            if kind(given[1]) is text and given[1][:1] != "<" and not frame_at(2).f_code.co_filename.startswith(from_importlib) or given[1] is None:
+            if given[1] is None or (kind(given[1]) is text and given[1][:1] != "<" and not frame_at(2).f_code.co_filename.startswith(from_importlib)):
                 raise PermissionError("while this is graded, code cannot bear the name of a file")
         elif event == "sys.setprofile" and state["arming"]:
             return
@@ -249,8 +254,9 @@ def guard_of(home, readable, pipes):
 
 def watcher_of(trusted, state, locked):
     """→ watching(…): the profile function of one check, and strange(value): why a value cannot be compared with a number."""
-    import ddpm_tutorial
     import torch
+
+    import ddpm_tutorial
 
     ours = [name for name in sys.modules if family(name) == "ddpm_tutorial"]
     tables = [vars(sys.modules[name]) for name in
@@ -353,9 +359,10 @@ def main():
     order = receive()
     sys.path.insert(0, order["root"])
     sys.dont_write_bytecode = True
+    import unittest.mock  # noqa: F401
+
     import numpy.testing
     import torch.testing
-    import unittest.mock  # noqa: F401
 
     import ddpm_tutorial.plots  # noqa: F401
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """From a student's notebook to the one that is graded, and what nbgrader's `autograde` does with it: run it in the sandbox and not in a kernel."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import nbformat
 from nbformat import NotebookNode
@@ -11,8 +12,9 @@ from traitlets import Float
 from .hand_ins import name_of
 from .sandbox import Cell, Limits, Outcome, run
 
-RUBRIC = """**{points} points**, by the teacher:  4 what happens *and* why, in the quantities of the exercise, with a number or picture of the student's own ·
-3 right, with the reason, without evidence · 2 what is seen, rightly, without a reason · 1 one right element among wrong ones · 0 empty, or against the student's own figure
+RUBRIC = """**{points} points**, by the teacher:  4 what happens *and* why, in the quantities of the exercise, with a number or picture of the student's own
+· 3 right, with the reason, without evidence · 2 what is seen, rightly, without a reason · 1 one right element among wrong ones
+· 0 empty, or against the student's own figure
 
 <details><summary>Model answer, and what counts</summary>
 
@@ -101,9 +103,9 @@ def named(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
 
 
 def cells_of(notebook: NotebookNode, ours: dict[str, str], mine: dict[str, list[str]]) -> list[Cell]:
-    """What is run.  Only a cell that is the teacher's to the letter (`ours`: name → source) is trusted.  Pictures are left out: they are shown as they were handed in.
+    """What is run.  Only a cell that is the teacher's to the letter (`ours`: name → source) is trusted.  Pictures are shown as they were handed in.
 
-    `mine`: the functions of the package that an answer is to write anew (metadata of the answer cell, {"ddpm_tutorial": {"mine": […]}}); calling them is no answer.
+    `mine`: the functions of the package that an answer is to write anew (metadata of its cell, {"ddpm_tutorial": {"mine": […]}}); calling them is none.
     """
     cells, here = [], []
     for name, cell in named(notebook):
@@ -142,10 +144,10 @@ class Sandbox(NbGraderPreprocessor):
 
     cell_seconds = Float(Limits().cell, help="that a cell may run").tag(config=True)
     notebook_seconds = Float(Limits().notebook, help="that all cells of a notebook may run").tag(config=True)
-    done: dict[tuple[str, str], dict[str, Outcome]] = {}        # {(student, exercise): outcomes}: what grade.py has run already, several at a time
+    done: ClassVar[dict[tuple[str, str], dict[str, Outcome]]] = {}      # {(student, exercise): outcomes}: what grade.py has run already, several at a time
 
     def preprocess(self, nb, resources):
-        from release import NAMES, source                       # beside this folder; it needs nbgrader's settings, which need this
+        from release import NAMES, source  # beside this folder; it needs nbgrader's settings, which need this
 
         student, exercise = resources["nbgrader"]["student"], resources["nbgrader"]["assignment"]
         ours = source(exercise) if exercise in NAMES else NotebookNode(cells=[])
@@ -156,5 +158,6 @@ class Sandbox(NbGraderPreprocessor):
             outcomes, remarks = run(cells_of(nb, locked, trusted_of(ours)[1]), Limits(self.cell_seconds, self.notebook_seconds))
             for remark in remarks:
                 self.log.warning("%s, %s: %s", student, exercise, remark)
-        filled(nb, outcomes, {name_of(c): c.source.partition("### BEGIN SOLUTION")[2].partition("### END SOLUTION")[0].strip() for c in ours.cells if is_written(c)})
+        filled(nb, outcomes, {name_of(c): c.source.partition("### BEGIN SOLUTION")[2].partition("### END SOLUTION")[0].strip()
+                              for c in ours.cells if is_written(c)})
         return nb, resources

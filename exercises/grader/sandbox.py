@@ -2,7 +2,7 @@
 
     outcomes, remarks = run(cells, Limits())
 
-`inside.py` is what runs there, in a temporary folder of its own; with bubblewrap, where it works, there is no network, and of the disk there is Python and the package.
+`inside.py` is what runs there, in a temporary folder of its own; with bubblewrap, where it works, there is no network, and of the disk Python and the package.
 Linux only: elsewhere, grade in the container (`Dockerfile`).
 """
 
@@ -78,8 +78,9 @@ def libraries() -> tuple[str, ...]:
 
 def wrapped(home: str) -> list[str]:
     """bubblewrap's command line: a file system with Python, the package and this one folder, and no network."""
-    command = [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for folder in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts", "/sys/devices/system/cpu"):
+    command = [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/fonts", "/sys/devices/system/cpu"):
         command += ["--ro-bind-try", folder, folder]
     for folder in (*libraries(), str(package()), str(INSIDE)):
         command += ["--ro-bind", folder, folder]
@@ -93,7 +94,8 @@ def bubblewrap() -> str:
         return "bubblewrap is not installed (Debian, Ubuntu: apt install bubblewrap)"
     with tempfile.TemporaryDirectory(prefix="student-") as home:
         tried = subprocess.run([*wrapped(home), sys.executable, "-I", "-c", "pass"], capture_output=True, text=True)
-    return "" if tried.returncode == 0 else f"bubblewrap does not work here ({tried.stderr.strip().splitlines()[-1] if tried.stderr.strip() else tried.returncode})"
+    said = tried.stderr.strip().splitlines() or [str(tried.returncode)]
+    return "" if tried.returncode == 0 else f"bubblewrap does not work here ({said[-1]})"
 
 
 def threads_of_mine() -> int:
@@ -112,18 +114,19 @@ def threads_of_mine() -> int:
 class Session:
     """A notebook in the sandbox, its locked cells run."""
 
-    def __init__(self, locked: list[Cell], limits: Limits = Limits()):
+    def __init__(self, locked: list[Cell], limits: Limits):
         self.limits, self.remarks, self.caught, self.rest = limits, [], "", b""
         self.home = tempfile.TemporaryDirectory(prefix="student-", ignore_cleanup_errors=True)
         home = os.path.realpath(self.home.name)
-        environment = {"HOME": home, "TMPDIR": home, "MPLBACKEND": "Agg", "MPLCONFIGDIR": home, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "LANG": "C.UTF-8",
-                       "CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin"}
+        environment = {"HOME": home, "TMPDIR": home, "MPLBACKEND": "Agg", "MPLCONFIGDIR": home, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
+                       "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin"}
         command = [] if bubblewrap() else wrapped(home)
-        self.process = subprocess.Popen([*command, sys.executable, "-I", str(INSIDE)], cwd=home, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=(trouble := tempfile.TemporaryFile()), start_new_session=True)
+        self.process = subprocess.Popen([*command, sys.executable, "-I", str(INSIDE)], cwd=home, env=environment, start_new_session=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(trouble := tempfile.TemporaryFile()))
         word = secrets.token_hex(8)
-        self.send(word=word, home=home, root=str(package().parent), readable=[*libraries(), str(package())], locked=[(c.name, plain_python(c.source)) for c in locked],
-                  notebook_seconds=limits.notebook, memory=limits.memory, file=limits.file, processes=threads_of_mine() + limits.processes)
+        self.send(word=word, home=home, root=str(package().parent), readable=[*libraries(), str(package())],
+                  locked=[(c.name, plain_python(c.source)) for c in locked], notebook_seconds=limits.notebook,
+                  memory=limits.memory, file=limits.file, processes=threads_of_mine() + limits.processes)
         said = dict(self.lines(word, "ready", 300))
         if "ready" not in said:
             trouble.seek(0)
@@ -195,7 +198,7 @@ class Session:
         self.home.cleanup()
 
 
-def run(cells: list[Cell], limits: Limits = Limits()) -> tuple[dict[str, Outcome], list[str]]:
+def run(cells: list[Cell], limits: Limits) -> tuple[dict[str, Outcome], list[str]]:
     """What became of every cell of the student's and of every check, by name; and remarks."""
     with Session([c for c in cells if c.kind == "locked"], limits) as session:
         outcomes = {cell.name: session.does(cell) for cell in cells if cell.kind != "locked"}

@@ -69,7 +69,8 @@ def moodle(path: Path, all_of_them: list[Grade]) -> None:
 def gradescope(folder: Path, all_of_them: list[Grade], files: list[str]) -> None:
     """results.json, one for each student and exercise."""
     for grade, file in zip(all_of_them, files):
-        tests = [{"name": name, "score": 0 if said else points, "max_score": points, "output": said, "visibility": "visible"} for name, points, said in grade.checks]
+        tests = [{"name": name, "score": 0 if said else points, "max_score": points, "output": said, "visibility": "visible"}
+                 for name, points, said in grade.checks]
         if grade.max_written:
             tests.append({"name": "written answers", "score": grade.written or 0, "max_score": grade.max_written, "visibility": "visible",
                           "output": "to be read by your teacher" if grade.written is None else ""})

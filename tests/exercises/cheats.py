@@ -1,16 +1,11 @@
-"""Ways to get points without an answer, each tried on the first exercise (and two on others).  None gets any, and the one right answer beside it keeps its own.
+"""Ways to get points without an answer, each tried on the first exercise.  None gets any, and the one right answer beside it keeps its own.
 
-CHEATS: {what: code}.  The code stands in the answer cell `alpha_bar`; what it does not define itself is answered by WRONG, and so is `cosine`; `linear` is right.
-ALL_LOST: those that are caught red-handed, for which even the right answer gets nothing.
+CHEATS: {what: code}.  The code stands in the answer cell `alpha_bar`, below WRONG; `linear`, beside it, is right.
 """
 
 WRONG = """
 def alpha_bar_from(beta): return torch.zeros(len(beta) + 1, dtype=torch.float64)
 """
-COSINE = """
-def cosine_curve(T, s=0.008): return torch.zeros(T + 1)
-"""
-
 CHEATS = {
     "an AST transformer drops every assert": """
 import ast

@@ -1,17 +1,20 @@
 """Points are for answers: what cheating gets, what honest answers keep, and what a student's code can reach."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
 from cheats import CHEATS, WRONG
-from runner import NAMES, ROOT, SOURCE, answers, read
+from runner import NAMES, ROOT, SOURCE, answers
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="students' code is run in Linux processes; elsewhere the grader runs in its container")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="students' code is run in Linux processes")]
 pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
 sys.path.insert(0, str(ROOT / "exercises"))
 
@@ -29,8 +32,8 @@ def cells(name):
     return {cell.name: cell for cell in cells_of(ours, *trusted_of(ours))}
 
 
-def session_of(name, limits=Limits(20, 1200)):
-    return Session([cell for cell in cells(name).values() if cell.kind == "locked"], limits)
+def session_of(name):
+    return Session([cell for cell in cells(name).values() if cell.kind == "locked"], Limits(cell=60, notebook=1800))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_most_cheats_work_where_nobody_looks(tmp_path):
     script = tmp_path / "bare.py"
     setup = "\n".join(cell.source.replace("%matplotlib inline", "") for cell in cells(FIRST).values() if cell.kind == "locked")
     script.write_text(textwrap.dedent("""
-        import os, sys, json, torch
+        import json, os, sys
         from IPython.core.interactiveshell import InteractiveShell
         setup, plain, cheats = json.load(open(sys.argv[1]))
         shell = InteractiveShell.instance()
@@ -74,11 +77,10 @@ def test_most_cheats_work_where_nobody_looks(tmp_path):
                 os._exit(0 if shell.run_cell(plain).success else 1)
             print("GOT", what, flush=True) if os.waitpid(pid, 0)[1] == 0 else None
     """), encoding="utf-8")
-    import json
-    left_out = ("child", "signal", "collector", "machine code", "network", "shell", "magic", "thread", "program", "classmate")     # they would hurt the one who tries
+    left_out = ("child", "signal", "collector", "machine code", "network", "shell", "magic", "thread", "program", "classmate")     # they would do harm
     tried = {what: WRONG + code for what, code in CHEATS.items() if not any(word in what for word in left_out)}
     (tmp_path / "cheats.json").write_text(json.dumps([setup, PLAIN, tried]), encoding="utf-8")
-    done = subprocess.run([sys.executable, script, tmp_path / "cheats.json"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300)
+    done = subprocess.run([sys.executable, script, tmp_path / "cheats.json"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     got = [line for line in done.stdout.splitlines() if line.startswith("GOT")]
     assert len(got) >= 15, done.stdout + done.stderr
 
@@ -101,8 +103,14 @@ def test_every_right_answer_keeps_its_points_in_the_sandbox(name):
 
 
 @pytest.mark.parametrize("name, where, code, says", [
-    ("02_sampling_steps", "times", "from ddpm_tutorial import timesteps as mine\ndef even_times(T, S): return list(map(mine, [T], [S]))[0]", "`timesteps` is what you are to write"),
-    ("05_training_loss", "drop", "from ddpm_tutorial import drop_labels\ndef dropped(y, u, p, null): return drop_labels(y, u < p, null)", "`drop_labels` is what you are to write"),
+    ("02_sampling_steps", "times", """
+from ddpm_tutorial import timesteps as mine
+def even_times(T, S): return list(map(mine, [T], [S]))[0]
+""", "`timesteps` is what you are to write"),
+    ("05_training_loss", "drop", """
+from ddpm_tutorial import drop_labels
+def dropped(y, u, p, null): return drop_labels(y, u < p, null)
+""", "`drop_labels` is what you are to write"),
     ("07_bug_clinic", "diagnosis_1", """
 diagnosis_1 = {}
 for letter, patient in ward_1.items():
@@ -135,16 +143,22 @@ def test_what_is_too_much_costs_its_own_cell_only():
         "memory": "x = torch.ones(3 * 2**30 // 8, dtype=torch.float64)",
         "disk": "with open('large', 'wb') as file:\n    for _ in range(100): file.write(bytes(10**6))",
         "exit": "import os\nos._exit(1)",
-        "child": f"import _posixsubprocess, os\nr, w = os.pipe()\n_posixsubprocess.fork_exec([b'/bin/sh', b'-c', b'sleep 600 {marker}; true'], [b'/bin/sh'], True, (w,), None, None, "
-                 "-1, -1, -1, -1, -1, -1, r, w, True, True, -1, None, None, None, -1, None, False)",
+        "child": f"""
+import _posixsubprocess, inspect, os
+r, w = os.pipe()
+command = [b"/bin/sh", b"-c", b": {marker}; while :; do sleep 1; done"]
+_posixsubprocess.fork_exec(command, [b"/bin/sh"], True, (w,), None, None, -1, -1, -1, -1, -1, -1, r, w,
+                           True, True,
+                           *([-1] if sys.version_info >= (3, 11) else []), None, None, None, -1, None, *([False] if sys.version_info >= (3, 11) else []))
+print("started")
+""".replace("import _posix", "import sys, _posix"),
     }
     outcomes, _ = run([*(c for c in ours.values() if c.kind == "locked"), *(Cell(name, "student", code) for name, code in too_much.items()),
                        ours["linear"], ours["check_linear"]], Limits(cell=3, notebook=60))
     assert outcomes["check_linear"].failed == ""
     for name, says in {"endless": "it ran too long", "memory": "memory", "disk": "", "exit": "ended the program"}.items():
         assert outcomes[name].failed and says in outcomes[name].failed, name
-    running = subprocess.run(["ps", "-ef"], capture_output=True, text=True).stdout if os.path.exists("/bin/ps") else ""
-    assert marker not in running
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if marker in path.read_text(errors="replace")]
 
 
 def test_the_whole_notebook_has_its_time_too():
@@ -154,10 +168,10 @@ def test_the_whole_notebook_has_its_time_too():
     assert outcomes["check_linear"].failed == "" and "seconds for the whole notebook" in outcomes["slow 4"].failed
 
 
-def test_a_student_sees_an_empty_folder(first):
-    said = first.does(Cell("look", "student", "import os\nprint(os.listdir('.'), os.getcwd() == os.environ['HOME'], [v for v in os.environ if 'KEY' in v or 'TOKEN' in v])"))
-    first.go_back()
-    assert said.printed == "[] True []\n"
+def test_a_student_sees_an_empty_folder():
+    with session_of(FIRST) as session:
+        said = session.does(Cell("look", "student", "import os\nprint(os.listdir('.'), os.getcwd() == os.environ['HOME'], len(os.environ))"))
+    assert said.printed.startswith("[] True"), said
 
 
 @pytest.mark.skipif(bool(bubblewrap()), reason="bubblewrap is not here, or does not work in this container")
@@ -165,6 +179,8 @@ def test_with_bubblewrap_there_is_neither_a_network_nor_a_disk(tmp_path):
     """Not for Python's hook only, but for machine code, too."""
     (tmp_path / "secret").write_text("of the class")
     (tmp_path / "home").mkdir()
-    look = f"import os, socket; print(os.path.exists({str(tmp_path / 'secret')!r}), os.path.exists({str(ROOT / 'exercises' / 'source')!r}), socket.socket().connect_ex(('127.0.0.1', 9)))"
-    done = subprocess.run([*wrapped(str(tmp_path / "home")), sys.executable, "-I", "-c", look], capture_output=True, text=True)
-    assert done.stdout.split()[:2] == ["False", "False"], done
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        places = [str(tmp_path / "secret"), str(ROOT / "exercises" / "source"), str(ROOT / "tests")]
+        look = f"import os, socket; print(*map(os.path.exists, {places}), socket.socket().connect_ex({server.getsockname()!r}) != 0)"
+        done = subprocess.run([*wrapped(str(tmp_path / "home")), sys.executable, "-I", "-c", look], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False", "False", "True"], done

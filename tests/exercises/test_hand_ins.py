@@ -13,7 +13,7 @@ from runner import NAMES, RELEASE, ROOT, SOURCE
 pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
 sys.path.insert(0, str(ROOT / "exercises"))
 
-from grader import hand_ins  # noqa: E402
+from grader import hand_ins
 
 FIRST, SECOND = NAMES[:2]
 GIVEN = {name: nbformat.read(RELEASE / name / f"{name}.ipynb", as_version=4) for name in NAMES}
@@ -37,7 +37,8 @@ def zipped(files: dict[str, bytes], times: dict[str, tuple] = {}) -> bytes:  # n
     return data.getvalue()
 
 
-CLONE = {f"course/exercises/{made}/{name}/{name}.ipynb": untouched(name, folder) for made, folder in (("source", SOURCE), ("release", RELEASE)) for name in NAMES}
+CLONE = {f"course/exercises/{made}/{name}/{name}.ipynb": untouched(name, folder)
+         for made, folder in (("source", SOURCE), ("release", RELEASE)) for name in NAMES}
 CLONE |= {"course/notebooks/01_noise_schedules.ipynb": (ROOT / "notebooks" / "01_noise_schedules.ipynb").read_bytes(), "course/README.md": b"text"}
 
 FILES = {  # what was handed in: (the files, student, the file that is graded, a word of the remark)
@@ -54,12 +55,14 @@ FILES = {  # what was handed in: (the files, student, the file that is graded, a
     "Canvas's zip of a zip": ({"kimjin_4711_889900_hw.zip": zipped({"hw.ipynb": worked(FIRST)})}, "kimjin", "kimjin_4711_889900_hw.zip/hw.ipynb", ""),
     "a clone with work in release": ({f"kim/{k}": v for k, v in CLONE.items()} | {f"kim/course/exercises/release/{FIRST}/{FIRST}.ipynb": worked(FIRST)},
                                      "kim", f"kim/course/exercises/release/{FIRST}/{FIRST}.ipynb", "has the solutions in it"),
-    "a zip of a clone with work beside": ({"kim.zip": zipped(CLONE | {"course/exercises/my.ipynb": worked(FIRST)})}, "kim", "kim.zip/course/exercises/my.ipynb", "the only one with answers"),
+    "a zip of a clone with work beside": ({"kim.zip": zipped(CLONE | {"course/exercises/my.ipynb": worked(FIRST)})},
+                                          "kim", "kim.zip/course/exercises/my.ipynb", "the only one with answers"),
     "a clone": ({f"kim/{k}": v for k, v in CLONE.items()}, "kim", f"kim/course/exercises/release/{FIRST}/{FIRST}.ipynb", "has the solutions in it"),
     "a solution, under another name": ({"kim/mine.ipynb": untouched(FIRST, SOURCE)}, "kim", "kim/mine.ipynb", "has the solutions in it"),
-    "two versions": ({"kim.zip": zipped({"a.ipynb": worked(FIRST), "b.ipynb": worked(FIRST, "1")}, {"a.ipynb": (2026, 3, 1, 0, 0, 0), "b.ipynb": (2026, 2, 1, 0, 0, 0)})},
+    "two versions": ({"kim.zip": zipped({"a.ipynb": worked(FIRST), "b.ipynb": worked(FIRST, "1")}, {"a.ipynb": (2026, 3, 1, 0, 0, 0)})},
                      "kim", "kim.zip/a.ipynb", "the newest"),
-    "checkpoints and what a Mac adds": ({"kim.zip": zipped({"hw.ipynb": worked(FIRST), "__MACOSX/._hw.ipynb": b"x", ".ipynb_checkpoints/hw.ipynb": worked(FIRST, "1")})},
+    "checkpoints and what a Mac adds": ({"kim.zip": zipped({"hw.ipynb": worked(FIRST), "__MACOSX/._hw.ipynb": b"x",
+                                                            ".ipynb_checkpoints/hw.ipynb": worked(FIRST, "1")})},
                                         "kim", "kim.zip/hw.ipynb", ""),
     "not a notebook": ({f"kim/{FIRST}.ipynb": b"%PDF-1.7"}, "kim", f"kim/{FIRST}.ipynb", "is not a notebook that can be read"),
     "a PDF": ({f"kim/{FIRST}.pdf": b"%PDF-1.7"}, "kim", f"kim/{FIRST}.pdf", "is not a notebook"),
@@ -93,7 +96,8 @@ def test_the_worked_copy_counts_and_not_a_newer_untouched_one(tmp_path):
 
 
 def test_the_numbers_of_canvas_and_moodle_are_kept(tmp_path):
-    lay(tmp_path, {"kimjin_4711_889900_a.ipynb": worked(FIRST), "kimjin_4712_889901_a.ipynb": worked(FIRST), "Jin Kim_123456_assignsubmission_file/a.ipynb": worked(FIRST)})
+    files = "kimjin_4711_889900_a.ipynb", "kimjin_4712_889901_a.ipynb", "Jin Kim_123456_assignsubmission_file/a.ipynb"
+    lay(tmp_path, dict.fromkeys(files, worked(FIRST)))
     assert {(s.name, s.id, s.system) for s in hand_ins.found(tmp_path, GIVEN)[0]} == {
         ("kimjin", "4711", "canvas"), ("kimjin", "4712", "canvas"), ("Jin Kim", "123456", "moodle")}
 
@@ -118,8 +122,11 @@ def test_an_archive_leads_nowhere_and_does_not_explode(tmp_path, monkeypatch):
     """Names with .. and absolute ones are names only: nothing is unpacked.  A bomb is refused when it says its size, and when it lies about it."""
     monkeypatch.setattr(hand_ins, "MOST_BYTES", 10**7)
     (tmp_path / "class").mkdir()
+    nested = b""
+    for depth in range(6):
+        nested = zipped({f"{depth}.zip": nested})
     lay(tmp_path / "class", {"kim.zip": zipped({"../../evil.ipynb": worked(FIRST), "/etc/evil.txt": b"x"}), "bomb.zip": zipped({"a.ipynb": bytes(2 * 10**7)}),
-                             "nested.zip": zipped({"1.zip": zipped({"2.zip": zipped({"3.zip": zipped({"4.zip": zipped({"5.zip": zipped({"a.ipynb": b""})})})})})})})
+                             "nested.zip": nested})
     lie = bytearray(zipped({"a.ipynb": bytes(10**6)}))
     for at in range(len(lie) - 4):
         if lie[at:at + 4] in (b"PK\x03\x04", b"PK\x01\x02"):
@@ -129,5 +136,6 @@ def test_an_archive_leads_nowhere_and_does_not_explode(tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     students, strange = hand_ins.found(tmp_path / "class", GIVEN)
     assert sorted(tmp_path.rglob("*")) == before
-    assert {who.name: [h.file for h in mine.values()] for who, mine in students.items()} == {"kim": ["kim.zip/evil.ipynb"], "bomb": [], "nested": [], "liar": []}
+    graded = {who.name: [h.file for h in mine.values()] for who, mine in students.items()}
+    assert graded == {"kim": ["kim.zip/evil.ipynb"], "bomb": [], "nested": [], "liar": []}
     assert sum("no archive that can be read" in said for said in strange) == 3

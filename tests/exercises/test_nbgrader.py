@@ -71,8 +71,8 @@ def submissions(folder: Path) -> None:
                                                      for c in code if c.id == one}))
     cut = with_answers(FIRST, {})
     cut.cells = [c for c in cut.cells if c.cell_type != "code" or c.metadata.nbgrader.solution]
-    cut.cells += [nbformat.v4.new_code_cell("picture", metadata={"nbgrader": {"grade_id": "picture_reward"}}, outputs=[
-        nbformat.v4.new_output("display_data", data={"image/png": PIXEL, "text/html": "<script>alert(1)</script>"})])]
+    picture = nbformat.v4.new_output("display_data", data={"image/png": PIXEL, "text/html": "<script>alert(1)</script>"})
+    cut.cells += [nbformat.v4.new_code_cell("picture", outputs=[picture], metadata={"nbgrader": {"grade_id": "picture_schedules"}})]
     hand_in("only the answers are left", cut)
     bare = with_answers(FIRST, {})
     for cell in bare.cells:
@@ -108,7 +108,8 @@ def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     submissions(folder / "submissions")
     run("exercises/grade.py", folder / "submissions", "--exercise", FIRST, "--csv", folder / "grades.csv", "--feedback", folder / "feedback",
-        "--seconds", "8", "--gradescope", folder / "gradescope", "--canvas", folder / "canvas.csv", "--moodle", folder / "moodle.csv", "--course", folder / "course")
+        "--seconds", "8", "--gradescope", folder / "gradescope", "--canvas", folder / "canvas.csv", "--moodle", folder / "moodle.csv",
+        "--course", folder / "course")
     with open(folder / "grades.csv", encoding="utf-8-sig", newline="") as file:
         return folder, {row["student"]: row for row in csv.DictReader(file)}
 
@@ -143,7 +144,8 @@ def test_a_submission_gets_its_points_and_a_sentence(graded, student):
     assert bool(row["lost"]) == bool(lost)
     assert int(row["max_written"]) == WRITTEN
     if "is not a notebook" not in row["remark"] and "nothing was" not in row["remark"]:
-        assert row["written"] == ("0.0" if student in ("blank", "a whole clone", "only the answers are left") else ""), "written answers are for people; nothing written is nothing"
+        unwritten = student in ("blank", "a whole clone", "only the answers are left")
+        assert row["written"] == ("0.0" if unwritten else ""), "written answers are for people; nothing written is nothing"
         page = (folder / "feedback" / student / f"{FIRST}.html").read_text(encoding="utf-8")
         assert f"Score: {float(row['points'])} / {float(FULL + WRITTEN)}" in page
         assert "Model answer, and what counts" in page
