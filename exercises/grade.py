@@ -12,6 +12,7 @@ import shutil
 import sys
 import unicodedata
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,10 +25,10 @@ from grader.tables import Grade
 from release import NAMES, course, source
 
 
-def somebody(student: Student, number: int) -> str:
-    """A name that nbgrader can make paths and patterns of: no blanks, no accents, and nobody else's."""
+def somebody(student: Student) -> str:
+    """A name that nbgrader can make paths and patterns of: no blanks, no accents, nobody else's, and the same whenever the class is graded."""
     plain = unicodedata.normalize("NFKD", student.name).encode("ascii", "ignore").decode()
-    return f"{re.sub(r'[^A-Za-z0-9]+', '-', plain).strip('-') or 'student'}-{student.id or number}"
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', plain).strip('-') or 'student'}-{student.id or f'{zlib.crc32(student.name.encode()):08x}'}"
 
 
 def class_of(theirs: nbformat.NotebookNode) -> int | None:
@@ -56,11 +57,11 @@ def plainly(said: str) -> str:
     return "not answered" if said.startswith("NotImplementedError") else re.sub(r"\x1b\[[\d;]*m", "", said)[:300]
 
 
-def grade(api, root: Path, student: Student, number: int, name: str, result, feedback: Path | None) -> Grade:
+def grade(api, root: Path, student: Student, name: str, result, feedback: Path | None) -> Grade:
     """One row, and nbgrader's gradebook and feedback."""
     notebook, outcomes, remarks = result
     checks = [(name_of(c), about(c).points, plainly(outcomes[name_of(c)].failed) if outcomes else "everything") for c in notebook.cells if is_check(c)]
-    most_written, written, who = sum(about(c).points for c in notebook.cells if is_written(c)), 0.0, somebody(student, number)
+    most_written, written, who = sum(about(c).points for c in notebook.cells if is_written(c)), 0.0, somebody(student)
     if outcomes:
         place = Path(who, name, f"{name}.ipynb")
         (root / "submitted" / place).parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def main() -> None:
         running = [pool.submit(graded, people[number][1].get(name), name, arguments.seed, limits) for name, number in work]
         try:
             for (name, number), result in zip(work, running):
-                rows.append(row := grade(api, root, people[number][0], number, name, result.result(), arguments.feedback))
+                rows.append(row := grade(api, root, people[number][0], name, result.result(), arguments.feedback))
                 tables.grades(arguments.csv, rows)              # so that nothing is lost if somebody pulls the plug
                 print(f"{row.student:24} {name:32} {row.points:4} of {row.max_points}   {row.remark or row.lost or 'all right'}"[:200], flush=True)
         finally:
@@ -128,7 +129,7 @@ def main() -> None:
         if path:
             table(path, rows)
     if arguments.gradescope:
-        tables.gradescope(arguments.gradescope, rows, [somebody(people[number][0], number) for _, number in work])
+        tables.gradescope(arguments.gradescope, rows, [somebody(people[number][0]) for _, number in work])
     if strange:
         print("not recognised:", ", ".join(strange))
 

@@ -366,6 +366,8 @@ def main():
 
     import ddpm_tutorial.plots  # noqa: F401
     torch.set_num_threads(1)
+    for file in os.listdir(order["home"]):                      # what matplotlib has read of its fonts
+        os.remove(os.path.join(order["home"], file))
     sys.path.remove(order["root"])
 
     def refused(*given, **more): raise PermissionError("torch's own operators cannot be replaced while this is graded")
