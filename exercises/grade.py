@@ -79,8 +79,9 @@ def grade(api, root: Path, student: Student, name: str, result, feedback: Path |
         remarks += [f"{name_of(c)}: {plainly(said)}" for c in notebook.cells
                     if is_answer(c) and c.cell_type == "code" and (said := outcomes[name_of(c)].failed)]
         if feedback and api.generate_feedback(name, who, force=True)["success"]:
-            (feedback / student.name).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile((root / "feedback" / place).with_suffix(".html"), feedback / student.name / f"{name}.html")
+            theirs = feedback / f"{student.name} {student.id}".strip()
+            theirs.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile((root / "feedback" / place).with_suffix(".html"), theirs / f"{name}.html")
     lost = " | ".join(f"{check} ({points}): {said}" for check, points, said in checks if said) if outcomes else "everything"
     return Grade(student.name, student.id, name, sum(points for _, points, said in checks if not said), sum(points for _, points, _ in checks),
                  written, most_written, lost, " | ".join(remarks), checks)
