@@ -1,94 +1,34 @@
-"""Grade a folder of submissions with nbgrader, whatever has been done to them.
+"""Grade what students have handed in, whatever has been done to it.
 
-    python exercises/grade.py FOLDER --csv grades.csv [--exercise 01_noise_schedules] [--seed 42] [--seconds 60] [--feedback FOLDER]
+    python exercises/grade.py FOLDER --csv grades.csv [--exercise 01_noise_schedules] [--seed 42] [--jobs 2] [--feedback FOLDER] [--course FOLDER] …
 
-FOLDER holds a folder per student with notebooks anywhere in it (FOLDER/alice/01_noise_schedules.ipynb), or notebooks named after their students
-(FOLDER/alice_01_noise_schedules.ipynb).  Everybody gets a row for every exercise, with a sentence for every check that is lost.
-
-The students' code runs with your rights: use a container, or an account that has nothing to lose.
+FOLDER, or a .zip of it, holds a folder, an archive or a notebook for every student; names do not matter, cells do.  Everybody gets a row for every exercise,
+with a sentence for every check that is lost.  With --course the nbgrader course is kept: mark the written answers in formgrader there, then grade again.
 """
 
 import argparse
-import csv
 import re
 import shutil
+import sys
+import unicodedata
 import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
+from grader import tables
+from grader.hand_ins import HandIn, Student, found, name_of
+from grader.notebook import Sandbox, about, cells_of, is_answer, is_check, is_written, mended, trusted_of
+from grader.sandbox import Limits, Outcome, bubblewrap, run
+from grader.tables import Grade
 from release import NAMES, course, source
 
-PLAIN = {"CellTimeoutError": "it ran too long and was stopped: is there an endless loop?", "NotImplementedError": "not answered"}
-FATAL = {"DeadKernel": "the kernel died (exit(), or no memory left?)", "CellTimeout": "one of them went on when it was interrupted"}
 
-
-class Grade(NamedTuple):
-    student: str
-    exercise: str
-    points: int
-    max_points: int
-    lost: str                                                   # a sentence for every check that has no points
-    remark: str                                                 # about the file as a whole
-
-
-def name_of(cell): return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.get("id", "")
-def is_check(cell): return cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade", False)
-def is_answer(cell): return cell.metadata.get("nbgrader", {}).get("solution", False)
-
-
-def hand_ins(folder: Path, names: list[str]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
-    """{student: {exercise: file}}, and the files of no exercise; of several files the notebook is taken, and of several notebooks the newest.
-
-    Where one exercise only is asked for, a notebook may have any name but that of another exercise.
-    """
-    found: dict[str, dict[str, Path]] = {}
-    strange = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if any(part.startswith((".", "__")) for part in parts):
-            continue
-        if path.is_dir():
-            found.setdefault(parts[0], {})
-            continue
-        name = next((n for n in NAMES if n in path.name), names[0] if len(names) == 1 and path.suffix == ".ipynb" else None)
-        if name is None:
-            strange.append(path)
-            continue
-        student = parts[0] if len(parts) > 1 else path.stem.replace(name, "").strip(" _-") or path.stem
-        mine = found.setdefault(student, {})
-        if name in names:
-            mine[name] = max(path, mine.get(name, path), key=lambda p: (p.suffix == ".ipynb", name in p.name, p.stat().st_mtime))
-    return found, strange
-
-
-def mended(ours: nbformat.NotebookNode, theirs: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The teacher's notebook with the student's answers in it, and the student's own cells where they stood.  What was done to other cells is undone.
-
-    A cell is known by nbgrader's name for it, or by its id, which is the same, where an editor has removed nbgrader's metadata.
-    Pictures are left out; and so are shell lines: what a student installs does not belong in the grader.
-    """
-    def safe(code): return re.sub(r"(?m)^([ \t]*)(!(?!=)|%pip|%conda).*$", r"\1pass", code)
-
-    known = {name_of(c): c for c in ours.cells}
-    last = {name_of(c): i for i, c in enumerate(theirs.cells)}  # a cell that was copied or split: the last part has the name
-    answers, own, place = {}, {}, None
-    for i, cell in enumerate(theirs.cells):
-        here = known.get(name_of(cell))
-        final = here is not None and last[name_of(cell)] == i
-        if final and is_answer(here):
-            answers[name_of(cell)] = cell.source if here.cell_type == "markdown" else safe(cell.source)
-        elif cell.cell_type == "code" and (here is None or is_answer(here)):
-            own.setdefault(place, []).append(nbformat.v4.new_code_cell(safe(cell.source)))
-        place = name_of(cell) if final else place               # earlier parts stand before it, in their order
-    cells = own.get(None, [])
-    for cell in ours.cells:
-        if is_answer(cell):
-            cell.source = answers.get(name_of(cell), "raise NotImplementedError()")
-        if "picture" not in cell.metadata.get("tags", []):
-            cells.append(cell)
-        cells += own.get(name_of(cell), [])
-    return nbformat.NotebookNode({**ours, "cells": cells})
+def somebody(student: Student) -> str:
+    """A name that nbgrader can make paths and patterns of: no blanks, no accents, nobody else's, and the same whenever the class is graded."""
+    plain = unicodedata.normalize("NFKD", student.name).encode("ascii", "ignore").decode()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', plain).strip('-') or 'student'}-{student.id or f'{zlib.crc32(student.name.encode()):08x}'}"
 
 
 def class_of(theirs: nbformat.NotebookNode) -> int | None:
@@ -97,48 +37,54 @@ def class_of(theirs: nbformat.NotebookNode) -> int | None:
     return next((int(line[1]) for line in lines if line), None)
 
 
-def complaint(cell: nbformat.NotebookNode) -> str:
-    """What a cell said when it failed, in one line."""
-    said = {o.ename: o.evalue for o in reversed(cell.outputs) if o.output_type == "error"}
-    for known, meaning in PLAIN.items():
-        if known in said:
-            return meaning
-    text = "".join(f"{kind}: {what}" for kind, what in said.items()).removeprefix("AssertionError: ")
-    return " ".join(re.sub(r"\x1b\[[\d;]*m", "", text).split())[:300]
-
-
-def grade(api, root: Path, student: str, name: str, path: Path | None, seed: int, number: int, feedback: Path | None) -> Grade:
+def graded(hand_in: HandIn | None, name: str, seed: int, limits: Limits) -> tuple[nbformat.NotebookNode, dict[str, Outcome], list[str]]:
+    """The notebook with the student's answers in it, what became of its cells, and remarks.  Several of these run at a time."""
     ours = source(name, seed)
-    nothing = Grade(student, name, 0, sum(c.metadata.nbgrader.points for c in ours.cells if is_check(c)), "everything", "")
-    if path is None:
-        return nothing._replace(remark="nothing was handed in")
-    try:
-        theirs = nbformat.read(path, as_version=4)
-        answered, their_class = mended(ours, theirs), class_of(theirs)
-    except Exception as error:                                  # not JSON, cut off, not a notebook, no right to read it, …
-        return nothing._replace(remark=f"{path.name} is not a notebook that can be read ({type(error).__name__})")
+    if hand_in is None:
+        return ours, {}, ["nothing was handed in"]
+    remarks = [hand_in.remark] if hand_in.remark else []
+    if hand_in.notebook is None:
+        return ours, {}, remarks
+    locked, mine = trusted_of(ours)
+    notebook = mended(source(name, seed), hand_in.notebook)
+    if (theirs := class_of(hand_in.notebook)) not in (None, seed):
+        remarks.append(f"this is the exercise of class {theirs}, graded as class {seed}")
+    outcomes, more = run(cells_of(notebook, locked, mine), limits)
+    return notebook, outcomes, remarks + more
 
-    somebody = f"student{number}"                               # nbgrader makes paths and patterns of it: no blanks, no accents
-    place = Path(somebody, name, f"{name}.ipynb")
-    (root / "submitted" / place).parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(answered, root / "submitted" / place)
-    result = api.autograde(name, somebody)
-    if not result["success"]:
-        log = result.get("log", "") + result["error"]
-        why = next((meaning for known, meaning in FATAL.items() if known in log), log.strip().splitlines()[-1])
-        return nothing._replace(remark=f"its cells could not be run to the end: {why}")
 
-    with api.gradebook as book:
-        scores = {g.name: g.score for n in book.find_submission(name, somebody).notebooks for g in n.grades}
-    run = nbformat.read(root / "autograded" / place, as_version=4)
-    lost = [f"{c.id} ({c.metadata.nbgrader.points}): {complaint(c)}" for c in run.cells if is_check(c) and scores[c.id] < c.metadata.nbgrader.points]
-    remarks = [f"{c.id}: {complaint(c)}" for c in run.cells if is_answer(c) and c.cell_type == "code" and complaint(c)]
-    if their_class not in (None, seed):
-        remarks.insert(0, f"this is the exercise of class {their_class}, graded as class {seed}")
-    if feedback and api.generate_feedback(name, somebody)["success"]:
-        (feedback / student).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile((root / "feedback" / place).with_suffix(".html"), feedback / student / f"{name}.html")
-    return nothing._replace(points=round(sum(scores.values())), lost=" | ".join(lost), remark=" | ".join(remarks))
+def plainly(said: str) -> str:
+    return "not answered" if said.startswith("NotImplementedError") else re.sub(r"\x1b\[[\d;]*m", "", said)[:300]
+
+
+def grade(api, root: Path, student: Student, name: str, result, feedback: Path | None) -> Grade:
+    """One row, and nbgrader's gradebook and feedback."""
+    notebook, outcomes, remarks = result
+    checks = [(name_of(c), about(c).points, plainly(outcomes[name_of(c)].failed) if outcomes else "everything") for c in notebook.cells if is_check(c)]
+    most_written, written, who = sum(about(c).points for c in notebook.cells if is_written(c)), 0.0, somebody(student)
+    if outcomes:
+        place = Path(who, name, f"{name}.ipynb")
+        (root / "submitted" / place).parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, root / "submitted" / place)
+        Sandbox.done[who, name] = outcomes
+        with api.gradebook as book:
+            book.update_or_create_student(who, first_name=student.name)
+        result = api.autograde(name, who, force=True)
+        if not result["success"]:
+            raise RuntimeError(f"nbgrader could not grade {student.name}, {name}\n{result.get('log', '')}{result['error']}")
+        with api.gradebook as book:
+            marks = [g for n in book.find_submission(name, who).notebooks for g in n.grades if g.name in {name_of(c) for c in notebook.cells if is_written(c)}]
+            unread = any(g.manual_score is None and g.auto_score is None for g in marks)
+            written = None if unread else sum(g.score for g in marks)
+        remarks += [f"{name_of(c)}: {plainly(said)}" for c in notebook.cells
+                    if is_answer(c) and c.cell_type == "code" and (said := outcomes[name_of(c)].failed)]
+        if feedback and api.generate_feedback(name, who, force=True)["success"]:
+            theirs = feedback / f"{student.name} {student.id}".strip()
+            theirs.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile((root / "feedback" / place).with_suffix(".html"), theirs / f"{name}.html")
+    lost = " | ".join(f"{check} ({points}): {said}" for check, points, said in checks if said) if outcomes else "everything"
+    return Grade(student.name, student.id, name, sum(points for _, points, said in checks if not said), sum(points for _, points, _ in checks),
+                 written, most_written, lost, " | ".join(remarks), checks)
 
 
 def main() -> None:
@@ -146,24 +92,47 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--csv", type=Path, default=Path("grades.csv"))
     parser.add_argument("--exercise", choices=NAMES, help="default: every exercise that somebody has handed in")
+    parser.add_argument("--student", help="all of FOLDER was handed in by this one")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the class that was given out")
-    parser.add_argument("--seconds", type=int, default=60, help="that a cell may run (default 60)")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks that run at a time (default 2)")
+    parser.add_argument("--seconds", type=float, default=Limits().cell, help="that a cell may run (default 60)")
+    parser.add_argument("--notebook-seconds", type=float, default=Limits().notebook, help="that a notebook may run (default 180)")
     parser.add_argument("--feedback", type=Path, help="write each student's graded notebook there as HTML (it shows the hidden tests)")
+    parser.add_argument("--course", type=Path, help="keep nbgrader's course here; marks given there to written answers count when you grade again")
+    parser.add_argument("--canvas", type=Path, help="also a table that Canvas imports")
+    parser.add_argument("--moodle", type=Path, help="also a table that Moodle imports")
+    parser.add_argument("--gradescope", type=Path, help="also Gradescope's results, a .json for every student and exercise in this folder")
     arguments = parser.parse_args()
-    found, strange = hand_ins(arguments.folder, [arguments.exercise] if arguments.exercise else NAMES)
-    names = [arguments.exercise] if arguments.exercise else [n for n in NAMES if any(n in files for files in found.values())]
-    if not found or not names:
+    if not arguments.folder.exists():
+        parser.error(f"there is no {arguments.folder}")
+    if not sys.platform.startswith("linux"):
+        parser.error("students' code is run in Linux processes: here, grade in the container that exercises/Dockerfile describes")
+    given = {name: nbformat.read(Path(__file__).parent / "release" / name / f"{name}.ipynb", as_version=4) for name in NAMES}
+    students, strange = found(arguments.folder, given, arguments.exercise, arguments.student)
+    names = [arguments.exercise] if arguments.exercise else [n for n in NAMES if any(n in mine for mine in students.values())]
+    if not students or not names:
         parser.error(f"there is no student's folder and no notebook of an exercise in {arguments.folder}")
+    print(f"{len(students)} students, {arguments.jobs} notebooks at a time; " +
+          (f"the network and the disk are closed by Python only, since {bubblewrap()}" if bubblewrap() else "no network and no disk, by bubblewrap"))
     warnings.filterwarnings("ignore", module="nbgrader")        # its own affairs with its database
-    with course(names, arguments.seed, arguments.seconds) as (api, root), open(arguments.csv, "w", buffering=1, newline="", encoding="utf-8-sig") as file:
-        table = csv.writer(file)
-        table.writerow(Grade._fields)
-        for name in names:
-            for number, (student, files) in enumerate(found.items()):
-                table.writerow(row := grade(api, root, student, name, files.get(name), arguments.seed, number, arguments.feedback))
-                print(f"{student:24} {name:32} {row.points:4} of {row.max_points}   {row.remark or row.lost or 'all right'}"[:200], flush=True)
+    limits, rows, people = Limits(arguments.seconds, arguments.notebook_seconds), [], list(students.items())
+    work = [(name, number) for name in names for number in range(len(people))]
+    with course(names, arguments.seed, arguments.course) as (api, root), ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
+        running = [pool.submit(graded, people[number][1].get(name), name, arguments.seed, limits) for name, number in work]
+        try:
+            for (name, number), result in zip(work, running):
+                rows.append(row := grade(api, root, people[number][0], name, result.result(), arguments.feedback))
+                tables.grades(arguments.csv, rows)              # so that nothing is lost if somebody pulls the plug
+                print(f"{row.student:24} {name:32} {row.points:4} of {row.max_points}   {row.remark or row.lost or 'all right'}"[:200], flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for path, table in ((arguments.canvas, tables.canvas), (arguments.moodle, tables.moodle)):
+        if path:
+            table(path, rows)
+    if arguments.gradescope:
+        tables.gradescope(arguments.gradescope, rows, [somebody(people[number][0]) for _, number in work])
     if strange:
-        print("not recognised:", ", ".join(str(path.relative_to(arguments.folder)) for path in strange))
+        print("not recognised:", ", ".join(strange))
 
 
 if __name__ == "__main__":

@@ -41,20 +41,23 @@ def source(name: str, seed: int = 0) -> nbformat.NotebookNode:
 
 
 @contextmanager
-def course(names: list[str], seed: int = 0, seconds: int = 60) -> Iterator[tuple[NbGraderAPI, Path]]:
-    """A course of these exercises in a temporary folder, with release/ generated and a gradebook that knows their cells."""
+def course(names: list[str], seed: int = 0, keep: Path | None = None) -> Iterator[tuple[NbGraderAPI, Path]]:
+    """A course of these exercises, with release/ generated and a gradebook that knows their cells: in a temporary folder, or in one that is kept."""
     with TemporaryDirectory(prefix="exercises-") as folder:
-        root = Path(folder).resolve()
+        root = (keep or Path(folder)).resolve()
         config = PyFileConfigLoader("nbgrader_config.py", path=str(HERE)).load_config()
-        config.CourseDirectory.root, config.NbGraderAPI.log_level, config.Execute.timeout = str(root), "WARN", seconds
+        config.CourseDirectory.root, config.NbGraderAPI.log_level = str(root), "WARN"
         api = NbGraderAPI(config=config)
         for name in names:
             path = root / "source" / name / f"{name}.ipynb"
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(source(name, seed), path)
-            result = api.generate_assignment(name)
+            result = api.generate_assignment(name, force=True)
             if not result["success"]:
                 raise RuntimeError(f"{name}: nbgrader made no release of it\n{result.get('log', '')}{result.get('error', '')}")
+        if keep:                                                # so that  nbgrader formgrader  runs there
+            settings = f"import sys\n\nsys.path.insert(0, {str(HERE)!r})\nload_subconfig({str(HERE / 'nbgrader_config.py')!r})\n"
+            (root / "nbgrader_config.py").write_text(settings, encoding="utf-8")
         yield api, root
 
 

@@ -1,7 +1,9 @@
-"""The same by nbgrader itself, and what becomes of submissions that something has happened to: about three minutes, most of them for starting kernels."""
+"""The command that grades a class, nbgrader's own, and what becomes of submissions that something has happened to."""
 
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +14,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from runner import NAMES, RELEASE, ROOT, SOURCE, answers, exercise
+from runner import NAMES, RELEASE, ROOT, SOURCE, answers, exercise, read
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="students' code is run in Linux processes")]
 pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
 
 FIRST, SECOND = NAMES[0], [name for name in NAMES if (RELEASE / name).is_dir()][-1]
 ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SIX = {where: (code, lost, says) for _, where, code, lost, says in reversed(answers(FIRST)["WRONG"]) if says}
 SIX = dict(list(SIX.items())[:6])                               # the first wrong answer of six different cells
 
@@ -38,7 +41,7 @@ def with_answers(name: str, replaced: dict[str, str]) -> nbformat.NotebookNode:
     theirs, reference = notebook(name, RELEASE), {c.id: c.source for c in notebook(name).cells}
     for cell in theirs.cells:
         if cell.metadata.get("nbgrader", {}).get("solution"):
-            cell.source = replaced.get(cell.id, reference[cell.id])
+            cell.source = re.sub(r"(?m)^[ \t]*### (BEGIN|END) SOLUTION\n?", "", replaced.get(cell.id, reference[cell.id]))
     return theirs
 
 
@@ -68,6 +71,8 @@ def submissions(folder: Path) -> None:
                                                      for c in code if c.id == one}))
     cut = with_answers(FIRST, {})
     cut.cells = [c for c in cut.cells if c.cell_type != "code" or c.metadata.nbgrader.solution]
+    picture = nbformat.v4.new_output("display_data", data={"image/png": PIXEL, "text/html": "<script>alert(1)</script>"})
+    cut.cells += [nbformat.v4.new_code_cell("picture", outputs=[picture], metadata={"nbgrader": {"grade_id": "picture_schedules"}})]
     hand_in("only the answers are left", cut)
     bare = with_answers(FIRST, {})
     for cell in bare.cells:
@@ -92,6 +97,9 @@ def submissions(folder: Path) -> None:
     hand_in("not a notebook", "%PDF-1.7 this is no JSON")
     hand_in("cut off", nbformat.writes(with_answers(FIRST, {}))[:2000])
     hand_in("no cells", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}')
+    (folder / "a whole clone").mkdir()
+    for made in ("source", "release"):
+        shutil.copytree(ROOT / "exercises" / made, folder / "a whole clone" / "exercises" / made)
     (folder / "missing").mkdir()
 
 
@@ -99,23 +107,26 @@ def submissions(folder: Path) -> None:
 def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     submissions(folder / "submissions")
-    run("exercises/grade.py", folder / "submissions", "--exercise", FIRST, "--csv", folder / "grades.csv", "--feedback", folder / "feedback")
+    run("exercises/grade.py", folder / "submissions", "--exercise", FIRST, "--csv", folder / "grades.csv", "--feedback", folder / "feedback",
+        "--seconds", "8", "--gradescope", folder / "gradescope", "--canvas", folder / "canvas.csv", "--moodle", folder / "moodle.csv",
+        "--course", folder / "course")
     with open(folder / "grades.csv", encoding="utf-8-sig", newline="") as file:
         return folder, {row["student"]: row for row in csv.DictReader(file)}
 
 
 POINTS = exercise(FIRST).points
 FULL = sum(POINTS.values())
+WRITTEN = 4 * sum(c.kind == "question" for c in read(FIRST))
 CODE = [c.name for c in exercise(FIRST).cells if c.kind == "answer" and "def " in c.source]
 CASES = {  # who: (the checks that are lost, what the teacher reads)
     "reference": ((), ""), "differently": ((), ""), "blank": (tuple(POINTS), "not answered"),
     **{f"wrong {where}": (tuple(lost), says) for where, (_, lost, says) in SIX.items()},
     "syntax error": ((f"check_{CODE[0]}",), "SyntaxError"), "endless loop": ((f"check_{CODE[1]}",), "endless loop"),
-    "renamed": ((f"check_{CODE[2]}",), "is not defined"), "kernel dies": (tuple(POINTS), "the kernel died"), "prints to stderr": ((), ""),
+    "renamed": ((f"check_{CODE[2]}",), "is not defined"), "kernel dies": ((f"check_{CODE[0]}",), "ended the program"), "prints to stderr": ((), ""),
     "only the answers are left": ((), ""), "metadata stripped": ((), ""), "own cells": ((), ""),
     "another class": ((), "the exercise of class 42, graded as class 0"), "checks rewritten": ((f"check_{CODE[0]}",), "is not defined"),
-    "not a notebook": (tuple(POINTS), "is not a notebook"), "cut off": (tuple(POINTS), "is not a notebook"), "no cells": (tuple(POINTS), ""),
-    "missing": (tuple(POINTS), "nothing was handed in"),
+    "not a notebook": (tuple(POINTS), "is not a notebook"), "cut off": (tuple(POINTS), "is not a notebook"), "no cells": (tuple(POINTS), "is not a notebook"),
+    "missing": (tuple(POINTS), "nothing was handed in"), "a whole clone": (tuple(POINTS), "not looked at, since it has the solutions in it"),
 }
 
 
@@ -131,36 +142,58 @@ def test_a_submission_gets_its_points_and_a_sentence(graded, student):
     assert int(row["points"]) == FULL - sum(POINTS[check] for check in lost) and int(row["max_points"]) == FULL
     assert says in row["lost"] + row["remark"]
     assert bool(row["lost"]) == bool(lost)
-    if not any(word in row["remark"] for word in ("not a notebook", "nothing was", "kernel died")):
+    assert int(row["max_written"]) == WRITTEN
+    if "is not a notebook" not in row["remark"] and "nothing was" not in row["remark"]:
+        unwritten = student in ("blank", "a whole clone")
+        assert row["written"] == ("0.0" if unwritten else ""), "written answers are for people; nothing written is nothing"
         page = (folder / "feedback" / student / f"{FIRST}.html").read_text(encoding="utf-8")
-        assert f"Score: {float(row['points'])} / {float(FULL)}" in page
+        assert f"Score: {float(row['points'])} / {float(FULL + WRITTEN)}" in page
+        assert "Model answer, and what counts" in page
 
 
-def test_every_file_is_somebodys_or_is_named(tmp_path, monkeypatch):
-    """In one flat folder, and in a folder per student; for one exercise, and for all."""
-    monkeypatch.syspath_prepend(ROOT / "exercises")
-    from grade import hand_ins
-    flat, folders = tmp_path / "flat", tmp_path / "folders"
-    for path in (flat / f"alice_{FIRST}.ipynb", flat / f"alice_{SECOND}.ipynb", flat / f"bob_{SECOND}.ipynb", flat / "carol_homework.ipynb",
-                 folders / "alice" / f"{SECOND}.ipynb", folders / "bob" / "homework.ipynb", folders / "bob" / "notes.txt"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+def test_the_feedback_keeps_the_students_pictures_and_runs_nothing_of_theirs(graded):
+    page = (graded[0] / "feedback" / "only the answers are left" / f"{FIRST}.html").read_text(encoding="utf-8")
+    assert PIXEL in page and "alert(1)" not in page
 
-    def seen(folder, *names):
-        found, strange = hand_ins(folder, list(names))
-        return {student: {name: path.name for name, path in files.items()} for student, files in found.items()}, [path.name for path in strange]
 
-    assert seen(flat, FIRST) == ({"alice": {FIRST: f"alice_{FIRST}.ipynb"}, "bob": {}, "carol_homework": {FIRST: "carol_homework.ipynb"}}, [])
-    assert seen(flat, FIRST, SECOND) == (
-        {"alice": {FIRST: f"alice_{FIRST}.ipynb", SECOND: f"alice_{SECOND}.ipynb"}, "bob": {SECOND: f"bob_{SECOND}.ipynb"}}, ["carol_homework.ipynb"])
-    assert seen(folders, FIRST) == ({"alice": {}, "bob": {FIRST: "homework.ipynb"}}, ["notes.txt"])
-    assert seen(folders, FIRST, SECOND) == ({"alice": {SECOND: f"{SECOND}.ipynb"}, "bob": {}}, ["homework.ipynb", "notes.txt"])
+def test_the_tables_for_canvas_moodle_and_gradescope_say_the_same(graded):
+    folder, rows = graded
+    with open(folder / "canvas.csv", encoding="utf-8-sig", newline="") as file:
+        canvas = {row["Student"].strip(): row[FIRST] for row in csv.DictReader(file)}
+    with open(folder / "moodle.csv", encoding="utf-8-sig", newline="") as file:
+        moodle = {row["Full name"]: row["Grade"] for row in csv.DictReader(file)}
+    assert canvas.pop("Points Possible") == str(FULL + WRITTEN)
+    for student, row in rows.items():
+        assert float(canvas[student]) == float(moodle[student]) == int(row["points"]) + float(row["written"] or 0)
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "gradescope").glob("*.json")]
+    assert sorted(result["score"] for result in results) == sorted(float(grade) for grade in moodle.values())
+    assert all(sum(test["max_score"] for test in result["tests"]) == FULL + WRITTEN for result in results)
+
+
+def test_marks_given_in_formgrader_come_into_the_table(graded):
+    """The kept course is nbgrader's: a teacher marks there, and grades again."""
+    from nbgrader.api import Gradebook
+    folder, _ = graded
+    with Gradebook(f"sqlite:///{folder / 'course' / 'gradebook.db'}") as book:
+        who = next(s.id for s in book.students if s.first_name == "reference")
+        for grade in book.find_submission_notebook(FIRST, FIRST, who).grades:
+            if grade.needs_manual_grade:
+                grade.manual_score, grade.needs_manual_grade = 3, False
+        book.db.commit()
+    again = folder / "again" / "reference"
+    shutil.copytree(folder / "submissions" / "reference", again)
+    run("exercises/grade.py", again.parent, "--exercise", FIRST, "--csv", folder / "again.csv", "--course", folder / "course")
+    with open(folder / "again.csv", encoding="utf-8-sig", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["points"], row["written"]) == (str(FULL), str(3.0 * WRITTEN / 4))
 
 
 def test_the_nbgrader_command_alone_gives_the_same_points(tmp_path):
     """generate_assignment, autograde, export and generate_feedback, in a copy of exercises/, as a teacher who knows nbgrader would."""
     shutil.copytree(SOURCE / SECOND, tmp_path / "source" / SECOND)
-    shutil.copy(ROOT / "exercises" / "nbgrader_config.py", tmp_path)
+    for part in ("nbgrader_config.py", "release.py"):
+        shutil.copy(ROOT / "exercises" / part, tmp_path)
+    shutil.copytree(ROOT / "exercises" / "grader", tmp_path / "grader")
     run("-m", "nbgrader", "generate_assignment", SECOND, cwd=tmp_path)
     made, committed = (nbformat.read(path / SECOND / f"{SECOND}.ipynb", as_version=4) for path in (tmp_path / "release", RELEASE))
     assert made.cells == committed.cells, f"release/{SECOND} is stale: python exercises/release.py"

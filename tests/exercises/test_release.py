@@ -1,6 +1,8 @@
 """What students are given: in step with the source, and without a word of the solutions."""
 
+import inspect
 import re
+import sys
 from itertools import pairwise
 
 import nbformat
@@ -49,4 +51,15 @@ def test_every_cell_keeps_the_house_rules(name):
         if cell.kind == "check":
             assert cell.points > 0 and "assert" in blank(cell), f"{cell.name}: a check has points and visible checks"
         elif cell.kind == "question":
-            assert cell.points == 0
+            assert cell.points == 4, f"{cell.name}: a written answer counts, by the rubric of grader/notebook.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_the_students_to_write_is_a_function_of_the_package(name):
+    """The grader looks for calls of these; a name that has changed there would forbid nothing, without a word."""
+    import ddpm_tutorial
+
+    modules = [ddpm_tutorial, *(module for key, module in sys.modules.items() if key.startswith("ddpm_tutorial."))]
+    for cell in nbformat.read(SOURCE / name / f"{name}.ipynb", as_version=4).cells:
+        for mine in cell.metadata.get("ddpm_tutorial", {}).get("mine", []):
+            assert cell.metadata.nbgrader.solution and any(inspect.isfunction(getattr(module, mine, None)) for module in modules), f"{cell.id}: {mine}"

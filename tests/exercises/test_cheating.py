@@ -1,0 +1,186 @@
+"""Points are for answers: what cheating gets, what honest answers keep, and what a student's code can reach."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from cheats import CHEATS, WRONG
+from runner import NAMES, ROOT, SOURCE, answers
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sys.platform.startswith("linux"), reason="students' code is run in Linux processes")]
+pytest.importorskip("nbgrader", reason='nbgrader is the teacher\'s extra: pip install -e ".[teach]"')
+sys.path.insert(0, str(ROOT / "exercises"))
+
+from grader.notebook import cells_of, trusted_of  # noqa: E402
+from grader.sandbox import Cell, Limits, Session, bubblewrap, run, wrapped  # noqa: E402
+
+FIRST = NAMES[0]
+PLAIN = """
+assert close(alpha_bar_from(torch.tensor([0.1, 0.3, 0.5], dtype=torch.float64)), [1, 0.9, 0.63, 0.315])
+"""
+
+
+def cells(name):
+    ours = nbformat.read(SOURCE / name / f"{name}.ipynb", as_version=4)
+    return {cell.name: cell for cell in cells_of(ours, *trusted_of(ours))}
+
+
+def session_of(name):
+    return Session([cell for cell in cells(name).values() if cell.kind == "locked"], Limits(cell=60, notebook=1800))
+
+
+@pytest.fixture(scope="module")
+def first():
+    with session_of(FIRST) as session:
+        yield session
+
+
+@pytest.mark.parametrize("what", CHEATS)
+def test_no_cheat_gets_a_point_and_the_right_answer_beside_it_keeps_its_own(first, what):
+    """Against the check as it is, and against the shortest one that could be written, which a single patched function would satisfy."""
+    ours = cells(FIRST)
+    code = CHEATS[what] if CHEATS[what].startswith("%%") else WRONG + CHEATS[what]
+    ended = "the program ends well at once" == what
+    first.caught, first.remarks = "", []
+    assert ended == ("ended the program" in first.does(Cell("alpha_bar", "student", code)).failed)
+    assert first.does(ours["check_alpha_bar"]).failed
+    assert first.does(Cell("plain", "check", PLAIN)).failed
+    first.does(Cell("its own torch", "student", "import torch"))
+    first.does(ours["linear"])
+    kept = first.does(ours["check_linear"]).failed
+    for _ in range(3 - ended):
+        first.go_back()
+    assert not kept or what in ("names in front of the builtins", "torch's == says yes", "a file with the name of a module"), kept
+
+
+def test_most_cheats_work_where_nobody_looks(tmp_path):
+    """The control: the same code and the shortest check in one namespace, as a notebook's kernel has them.  Otherwise the test above could not fail."""
+    script = tmp_path / "bare.py"
+    setup = "\n".join(cell.source.replace("%matplotlib inline", "") for cell in cells(FIRST).values() if cell.kind == "locked")
+    script.write_text(textwrap.dedent("""
+        import json, os, sys
+        from IPython.core.interactiveshell import InteractiveShell
+        setup, plain, cheats = json.load(open(sys.argv[1]))
+        shell = InteractiveShell.instance()
+        shell.run_cell(setup)
+        for what, code in cheats.items():
+            if (pid := os.fork()) == 0:
+                os.chdir(os.path.dirname(sys.argv[1]))
+                shell.run_cell(code)
+                os._exit(0 if shell.run_cell(plain).success else 1)
+            print("GOT", what, flush=True) if os.waitpid(pid, 0)[1] == 0 else None
+    """), encoding="utf-8")
+    left_out = ("child", "signal", "collector", "machine code", "network", "shell", "magic", "thread", "program", "classmate")     # they would do harm
+    tried = {what: WRONG + code for what, code in CHEATS.items() if not any(word in what for word in left_out)}
+    (tmp_path / "cheats.json").write_text(json.dumps([setup, PLAIN, tried]), encoding="utf-8")
+    done = subprocess.run([sys.executable, script, tmp_path / "cheats.json"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    got = [line for line in done.stdout.splitlines() if line.startswith("GOT")]
+    assert len(got) >= 15, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_right_answer_keeps_its_points_in_the_sandbox(name):
+    """The reference in all cells, then each right answer of the catalogue in its place: what protects the checks costs nobody anything."""
+    ours = cells(name)
+    following = dict(zip(ours, list(ours)[1:]))
+    with session_of(name) as session:
+        for cell in ours.values():
+            if cell.kind != "locked":
+                assert session.does(cell).failed == "", cell.name
+        for where, codes in answers(name)["RIGHT"].items():
+            for code in codes:
+                assert session.does(Cell(where, "student", code)).failed == "", code
+                assert session.does(ours[following[where]]).failed == "", code
+                session.go_back()
+        assert not session.caught
+
+
+@pytest.mark.parametrize("name, where, code, says", [
+    ("02_sampling_steps", "times", """
+from ddpm_tutorial import timesteps as mine
+def even_times(T, S): return list(map(mine, [T], [S]))[0]
+""", "`timesteps` is what you are to write"),
+    ("05_training_loss", "drop", """
+from ddpm_tutorial import drop_labels
+def dropped(y, u, p, null): return drop_labels(y, u < p, null)
+""", "`drop_labels` is what you are to write"),
+    ("07_bug_clinic", "diagnosis_1", """
+diagnosis_1 = {}
+for letter, patient in ward_1.items():
+    for name in REGISTER:
+        if hashlib.sha256(f"{patient.__name__}: {name}".encode()).hexdigest()[:8] == SEALS_1[patient.__name__]:
+            diagnosis_1[letter] = name
+""", "there is no diagnosis"),
+    ("07_bug_clinic", "diagnosis_1", """
+diagnosis_1 = dict.fromkeys(ward_1, "noise in the last step")
+opinion.__kwdefaults__ = opinion.__defaults__ = None
+ward_1.clear(); REGISTER.clear()
+for patient in (hazel, larch): patient.__name__ = "yew"
+""", "0 of 5 are right"),
+])
+def test_an_answer_that_somebody_else_gives_is_none(name, where, code, says):
+    """The package's own function, where writing it is the task; the seals, hashed one after the other while it is graded; the register emptied."""
+    ours = cells(name)
+    check = dict(zip(ours, list(ours)[1:]))[where]
+    with session_of(name) as session:
+        session.does(Cell(where, "student", code))
+        assert says in session.does(ours[check]).failed
+
+
+def test_what_is_too_much_costs_its_own_cell_only():
+    """Time, memory, disk and exit; a bare `except:` that catches everything, too.  The cells around keep their points, and nothing is left running."""
+    ours = cells(FIRST)
+    marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
+    too_much = {
+        "endless": "while True:\n    try:\n        while True: pass\n    except: pass",
+        "memory": "x = torch.ones(3 * 2**30 // 8, dtype=torch.float64)",
+        "disk": "with open('large', 'wb') as file:\n    for _ in range(100): file.write(bytes(10**6))",
+        "exit": "import os\nos._exit(1)",
+        "child": f"""
+import _posixsubprocess, inspect, os
+r, w = os.pipe()
+command = [b"/bin/sh", b"-c", b": {marker}; while :; do sleep 1; done"]
+_posixsubprocess.fork_exec(command, [b"/bin/sh"], True, (w,), None, None, -1, -1, -1, -1, -1, -1, r, w,
+                           True, True,
+                           *([-1] if sys.version_info >= (3, 11) else []), None, None, None, -1, None, *([False] if sys.version_info >= (3, 11) else []))
+print("started")
+""".replace("import _posix", "import sys, _posix"),
+    }
+    outcomes, _ = run([*(c for c in ours.values() if c.kind == "locked"), *(Cell(name, "student", code) for name, code in too_much.items()),
+                       ours["linear"], ours["check_linear"]], Limits(cell=3, notebook=60))
+    assert outcomes["check_linear"].failed == ""
+    for name, says in {"endless": "it ran too long", "memory": "memory", "disk": "", "exit": "ended the program"}.items():
+        assert outcomes[name].failed and says in outcomes[name].failed, name
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if marker in path.read_text(errors="replace")]
+
+
+def test_the_whole_notebook_has_its_time_too():
+    ours = cells(FIRST)
+    slow = [Cell(f"slow {i}", "student", "import time\ntime.sleep(2)") for i in range(5)]
+    outcomes, _ = run([*(c for c in ours.values() if c.kind == "locked"), ours["linear"], ours["check_linear"], *slow], Limits(cell=60, notebook=5))
+    assert outcomes["check_linear"].failed == "" and "seconds for the whole notebook" in outcomes["slow 4"].failed
+
+
+def test_a_student_sees_an_empty_folder():
+    with session_of(FIRST) as session:
+        said = session.does(Cell("look", "student", "import os\nprint(os.listdir('.'), os.getcwd() == os.environ['HOME'], len(os.environ))"))
+    assert said.printed.startswith("[] True"), said
+
+
+@pytest.mark.skipif(bool(bubblewrap()), reason="bubblewrap is not here, or does not work in this container")
+def test_with_bubblewrap_there_is_neither_a_network_nor_a_disk(tmp_path):
+    """Not for Python's hook only, but for machine code, too."""
+    (tmp_path / "secret").write_text("of the class")
+    (tmp_path / "home").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        places = [str(tmp_path / "secret"), str(ROOT / "exercises" / "source"), str(ROOT / "tests")]
+        look = f"import os, socket; print(*map(os.path.exists, {places}), socket.socket().connect_ex({server.getsockname()!r}) != 0)"
+        done = subprocess.run([*wrapped(str(tmp_path / "home")), sys.executable, "-I", "-c", look], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False", "False", "True"], done
