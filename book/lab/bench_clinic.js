@@ -8,7 +8,8 @@
     name: "clinic",
     controls: [
       {key: "patient", label: "Bug", choices: lab.PATIENTS.map(({name}, i) => [String(i), lab.indexed_text(name)]), value: "11"},
-      {key: "y", label: "Class", choices: Array.from({length: 10}, (_, k) => [String(k), String(k)]), value: "8", when: state => lab.PATIENTS[state.patient].film !== "cloud"},
+      {key: "y", label: "Class", choices: Array.from({length: 10}, (_, k) => [String(k), String(k)]), value: "8",
+        when: state => lab.PATIENTS[state.patient].film !== "cloud"},
       {key: "seed", label: "Seed", min: 0, max: 999, step: 1, value: 0},
     ],
 
@@ -59,8 +60,8 @@
             films = {healthy: [], sick: []};
             root.dataset.done = "false";
             worker.ask({kind: "clinic", patient: Number(state.patient), y: Number(state.y), seed: state.seed});
-            for (const [id, text] of [["name", patient.name], ["see", patient.see], ["test", patient.test], ["quantity", `${patient.quantity} (wanted: ${patient.wanted})`]])
-              $(`#bug-${id}`).innerHTML = lab.indexed(text);
+            const texts = {name: patient.name, see: patient.see, test: patient.test, quantity: `${patient.quantity} (wanted: ${patient.wanted})`};
+            for (const id of Object.keys(texts)) $(`#bug-${id}`).innerHTML = lab.indexed(texts[id]);
             for (const [name, {value, holds}] of [["healthy", healthy], ["sick", sick]]) {
               $(`#value-${name}`).innerHTML = `<strong>${lab.words(value, 4)}</strong> ${holds ? "✓ holds" : "✗ fails"}`;
               $(`#value-${name}`).className = holds ? "holds" : "fails";

@@ -14,7 +14,8 @@
     if (data === "ring") return lab.ring();
     if (data === "moons") return lab.moons();
     const clicks = clicks_of(points);
-    return clicks.length ? new lab.Mixture(clicks.map(c => c.mean), spread ** 2, null, clicks.map(c => c.label)) : new lab.Mixture([[0, 0]], spread ** 2, null, [0]);
+    if (!clicks.length) clicks.push({mean: [0, 0], label: 0});                         // a mixture needs a component
+    return new lab.Mixture(clicks.map(c => c.mean), spread ** 2, null, clicks.map(c => c.label));
   }
 
   const rms = (x, y) => Math.sqrt(x.reduce((sum, v, i) => sum + (v - y[i]) ** 2, 0) / (x.length / 2));
@@ -24,17 +25,18 @@
     name: "cloud",
     controls: [
       {key: "data", label: "Data", choices: [["ring", "ring of eight"], ["moons", "two moons"], ["clicks", "your own clicks"]], value: "ring"},
-      {key: "pen", label: "A click adds a point of", choices: [["0", "class 0 (blue)"], ["1", "class 1 (vermilion)"]], value: "0", when: state => state.data === "clicks"},
+      {key: "pen", label: "A click adds a point of", choices: [["0", "class 0 (blue)"], ["1", "class 1 (vermilion)"]], value: "0",
+        when: state => state.data === "clicks"},
       {key: "spread", label: "Spread of each point", min: 0, max: 0.4, step: 0.01, value: 0.06, when: state => state.data === "clicks"},
-      {key: "walk", label: "Walk", choices: [["backward", "noise → data"], ["forward", "data → noise"], ["return", "data → noise → data (inversion)"]], value: "backward"},
-      {key: "sampler", label: "Sampler", choices: [["ddim", "DDIM"], ["2m", "DPM-Solver++ (2M)"], ["small", "DDPM, small variance"], ["large", "DDPM, large variance"]], value: "ddim",
-        when: state => state.walk === "backward"},
+      {key: "walk", label: "Walk", value: "backward",
+        choices: [["backward", "noise → data"], ["forward", "data → noise"], ["return", "data → noise → data (inversion)"]]},
+      {key: "sampler", label: "Sampler", choices: lab.SAMPLERS, value: "ddim", when: state => state.walk === "backward"},
       {key: "eta", label: "η, fresh noise", min: 0, max: 1, step: 0.05, value: 0, when: state => state.walk === "backward" && state.sampler === "ddim"},
       {key: "steps", label: "Steps", min: 1, max: 100, step: 1, value: 20},
       {key: "spacing", label: "Times even in", choices: [["t", "t"], ["snr", "log SNR"]], value: "t", when: state => state.walk === "backward"},
       {key: "y", label: "Class", choices: [["all", "all"], ...Array.from({length: 8}, (_, k) => [String(k), String(k)])], value: "all"},
       {key: "scale", label: "Guidance scale", min: 0, max: 8, step: 0.1, value: 1, when: state => state.y !== "all"},
-      {key: "schedule", label: "Schedule", choices: Object.keys(lab.SCHEDULES).map(name => [name, name]), value: "cosine"},
+      {key: "schedule", label: "Schedule", choices: Object.keys(lab.SCHEDULES).map(name => [name, name]), value: "linear"},
       {key: "n", label: "Particles", min: 50, max: 2000, step: 50, value: 500},
       {key: "seed", label: "Seed", min: 0, max: 999, step: 1, value: 0},
       {key: "arrows", label: "arrows: the score", check: true, value: true, in: ".player"},
@@ -45,7 +47,8 @@
     ],
 
     start(root, bench) {
-      const $ = selector => root.querySelector(selector), canvas = $("#plane"), play = lab.player(bench, $(".player"), state => state.walk === "return" ? 8 : 5);
+      const $ = selector => root.querySelector(selector), canvas = $("#plane");
+      const play = lab.player(bench, $(".player"), state => state.walk === "return" ? 8 : 5);
       const worker = lab.worker(({x_0}) => { reference = x_0; tell(bench.state); });
       let mixture, schedule, denoise, states, hues, inside = 0, reference = null, grid = null, cursor = [0, 0], focused = false;
 
@@ -54,8 +57,9 @@
         schedule = lab.by_name(state.schedule);
         const y = state.y === "all" || !mixture.labels.includes(Number(state.y)) ? null : Number(state.y), all = mixture.denoiser(schedule);
         denoise = y === null ? all : lab.classifier_free(mixture.denoiser(schedule, y), all, state.scale);
-        const numbers = Array.from({length: state.n}, (_, i) => i), noise = lab.seeded_noise(state.seed, numbers, 2), uniform = lab.seeded_noise(state.seed + 1000, numbers, 1)(0);
-        const x_T = noise(1000), times = state.spacing === "snr" && state.walk === "backward" ? lab.timesteps_in_log_snr(schedule, state.steps) : lab.timesteps(1000, state.steps);
+        const numbers = Array.from({length: state.n}, (_, i) => i), noise = lab.seeded_noise(state.seed, numbers, 2), x_T = noise(1000);
+        const uniform = lab.seeded_noise(state.seed + 1000, numbers, 1)(0), in_log_snr = state.spacing === "snr" && state.walk === "backward";
+        const times = in_log_snr ? lab.timesteps_in_log_snr(schedule, state.steps) : lab.timesteps(1000, state.steps);
         const share = i => 0.5 + Math.atan(1.7 * uniform[i]) / Math.PI;                   // a number in 0 … 1 from one in N(0, 1), well enough
         if (state.walk === "backward") {
           const step = lab.make_step(state.sampler, state.eta), random = lab.is_random(state.sampler, state.eta);
@@ -78,11 +82,17 @@
           if (Math.hypot(ends[2 * i] - mixture.means[2 * k], ends[2 * i + 1] - mixture.means[2 * k + 1]) <= 3 * Math.sqrt(mixture.variance[k]) + 1e-6) inside++;
         }
         reference = null;
-        if (state.walk === "backward") worker.ask({kind: "ode", means: rows(mixture), variance: [...mixture.variance], labels: mixture.labels, schedule: state.schedule, y, scale: state.scale, x: x_T});
+        if (state.walk !== "backward") return;
+        const {variance, labels} = mixture, {schedule: name, scale} = state;
+        worker.ask({kind: "ode", means: rows(mixture), variance: [...variance], labels, schedule: name, y, scale, x: x_T});
       }
 
       const rows = ({means, K}) => Array.from({length: K}, (_, k) => [means[2 * k], means[2 * k + 1]]);
-      const part_of = (m, y) => { const ks = m.labels.map((label, k) => label === y ? k : -1).filter(k => k >= 0); return new lab.Mixture(ks.map(k => rows(m)[k]), ks.map(k => m.variance[k])); };
+
+      function part_of(whole, y) {
+        const of_class = whole.labels.map((label, k) => label === y ? k : -1).filter(k => k >= 0);
+        return new lab.Mixture(of_class.map(k => rows(whole)[k]), of_class.map(k => whole.variance[k]));
+      }
 
       function nearest(x, y) {
         let best = 0, least = Infinity;
@@ -95,7 +105,8 @@
 
       // Where the film is: between states k and k+1, a share f of the way; and the time that belongs to it.
       function place(state) {
-        const p = state.at / 100 * (states.length - 1), k = Math.min(Math.floor(p), states.length - 2), f = lab.still.matches && play.playing ? Math.round(p - k) : p - k;
+        const p = state.at / 100 * (states.length - 1), k = Math.min(Math.floor(p), states.length - 2);
+        const f = lab.still.matches && play.playing ? Math.round(p - k) : p - k;          // less motion: from state to state, and nothing in between
         return {k, f, t: Math.round(states[k].t + f * (states[k + 1].t - states[k].t))};
       }
 
@@ -147,7 +158,8 @@
         }
       }
 
-      // An arrow is the score times 1−ᾱ_t: from x_t to where the denoiser believes √ᾱ_t x_0 to be.  Its direction is exact, its length is squeezed to fit its cell.
+      // An arrow is the score times 1−ᾱ_t: from x_t to where the denoiser believes √ᾱ_t x_0 to be.  Its direction is exact, its length is squeezed to fit
+      // its cell.
       function field(pen, X, Y, w, h, scale, t) {
         t = Math.max(t, 1);
         const key = `${t} ${w} ${h}`;
@@ -177,7 +189,7 @@
       // The numbers under the picture.
       function tell(state) {
         const {t} = place(state), end = states[states.length - 1].x_t, snr = t ? `${lab.words(10 * Math.log10(schedule.snr[t]), 3)} dB` : "no noise";
-        const distance = state.walk === "return" ? rms(states[0].x_t, end) : state.walk === "backward" && reference && reference.length === end.length ? rms(reference, end) : NaN;
+        const goal = {backward: reference, return: states[0].x_t}[state.walk], distance = goal && goal.length === end.length ? rms(goal, end) : NaN;
         const guided = state.y !== "all" && state.scale > 0 && state.scale !== 1, calls = state.walk === "forward" ? 0 : (states.length - 1) * (guided ? 2 : 1);
         $("#cloud-t").textContent = t;
         $("#cloud-snr").textContent = snr;
@@ -186,9 +198,11 @@
         $("#cloud-rms").textContent = Number.isNaN(distance) ? (state.walk === "backward" ? "…" : "–") : lab.words(distance);
         $("#cloud-rms").dataset.ready = String(!Number.isNaN(distance));
         $("#cloud-rms-name").innerHTML = state.walk === "return" ? "RMS distance of there and back" : "RMS distance to the ODE’s end";
-        $("#cloud-note").textContent = stochastic(state) ? "This walk draws new noise, so each particle ends somewhere else than the ODE's would. The distance is no error then." : "";
+        const apart = "This walk draws new noise, so each particle ends somewhere else than the ODE’s would. The distance is no error then.";
+        $("#cloud-note").textContent = stochastic(state) ? apart : "";
         canvas.setAttribute("aria-label", `${state.n} particles at t = ${t}, signal to noise ${snr}.`);
-        if (!play.playing) lab.say(`t = ${t}. ${state.walk === "forward" ? "" : `In the end ${Math.round(100 * inside / state.n)} percent lie within three standard deviations of the data.`} ${Number.isNaN(distance) ? "" : `RMS distance ${lab.words(distance)}.`}`);
+        const ends = state.walk === "forward" ? "" : `In the end ${Math.round(100 * inside / state.n)} percent lie within three σ of the data.`;
+        if (!play.playing) lab.say(`t = ${t}. ${ends} ${Number.isNaN(distance) ? "" : `RMS distance ${lab.words(distance)}.`}`);
       }
 
       // Clicks, with the pointer or with the keyboard: a click near a point takes it away.
@@ -219,7 +233,7 @@
         leave: () => play.stop(),
         update(state, changed) {
           if (!states || [...changed].some(key => !film_only.has(key))) { walk(state); grid = null; }
-          for (const option of root.querySelector("#cloud-y").options) option.hidden = option.disabled = option.value !== "all" && !mixture.labels.includes(Number(option.value));
+          for (const option of [...$("#cloud-y").options].slice(1)) option.hidden = option.disabled = !mixture.labels.includes(Number(option.value));
           draw(state, place(state));
           tell(state);
           root.classList.toggle("clickable", state.data === "clicks");

@@ -5,22 +5,30 @@
   const FRAMES = 11, LEVELS = "abcdefghijklmnopq";              // 0 … 16, as the scanner of 1998 had it
   const pixels_of = picture => Float64Array.from([...picture], letter => LEVELS.indexOf(letter) / 8 - 1);
   const hidden_of = text => [...text].flatMap(digit => [8, 4, 2, 1].map(bit => (parseInt(digit, 16) & bit) > 0));
-  const text_of = hidden => Array.from({length: 16}, (_, i) => [8, 4, 2, 1].reduce((sum, bit, k) => sum + (hidden[4 * i + k] ? bit : 0), 0).toString(16)).join("");
-  const chosen = (states, n) => Array.from({length: Math.min(n, states.length)}, (_, i) => Math.round(i * (states.length - 1) / (Math.min(n, states.length) - 1 || 1)));
+  const digit_of = four => [8, 4, 2, 1].reduce((sum, bit, k) => sum + (four[k] ? bit : 0), 0).toString(16);
+  const text_of = hidden => Array.from({length: 16}, (_, i) => digit_of(hidden.slice(4 * i, 4 * i + 4))).join("");
+
+  // Which of the states make the film.
+  function chosen({length}) {
+    const n = Math.min(FRAMES, length);
+    return Array.from({length: n}, (_, i) => Math.round(i * (length - 1) / Math.max(n - 1, 1)));
+  }
 
   lab.bench({
     name: "digits",
     controls: [
-      {key: "mode", label: "Begin with", choices: [["noise", "noise"], ["drawing", "a drawing (SDEdit)"], ["hidden", "a digit with a part hidden"]], value: "noise"},
+      {key: "mode", label: "Begin with", value: "noise",
+        choices: [["noise", "noise"], ["drawing", "a drawing (SDEdit)"], ["hidden", "a digit with a part hidden"]]},
       {key: "y", label: "Class", choices: [...Array.from({length: 10}, (_, k) => [String(k), String(k)]), ["10", "none"]], value: "3"},
       {key: "scale", label: "Guidance scale", min: 0, max: 8, step: 0.1, value: 2, when: state => state.y !== "10"},
-      {key: "sampler", label: "Sampler", choices: [["ddim", "DDIM"], ["2m", "DPM-Solver++ (2M)"], ["small", "DDPM, small variance"], ["large", "DDPM, large variance"]], value: "ddim"},
+      {key: "sampler", label: "Sampler", choices: lab.SAMPLERS, value: "ddim"},
       {key: "eta", label: "η, fresh noise", min: 0, max: 1, step: 0.05, value: 0, when: state => state.sampler === "ddim"},
       {key: "steps", label: "Steps", min: 1, max: 100, step: 1, value: 20},
       {key: "spacing", label: "Times even in", choices: [["t", "t"], ["snr", "log SNR"]], value: "t", when: state => state.mode !== "drawing"},
       {key: "from", label: "Noise the drawing to t", min: 10, max: 1000, step: 10, value: 600, when: state => state.mode === "drawing"},
       {key: "seed", label: "Seed", min: 0, max: 999, step: 1, value: 0},
-      {key: "ink", label: "The pen", choices: [["white", "draws white"], ["grey", "draws grey"], ["black", "draws black"], ["hide", "hides"], ["show", "shows again"]], value: "white", in: ".pens"},
+      {key: "ink", label: "The pen", value: "white", in: ".pens",
+        choices: [["white", "draws white"], ["grey", "draws grey"], ["black", "draws black"], ["hide", "hides"], ["show", "shows again"]]},
       {key: "at", label: "Place in the walk, in percent", min: 0, max: 100, step: 0.1, value: 100, bare: true, in: ".player"},
       {key: "loop", hidden: true, check: true, value: false},
       {key: "picture", hidden: true, value: lab.DIGITS[4], pattern: /^[a-q]{64}$/},
@@ -54,7 +62,7 @@
 
       // One column of the film for each chosen state: x_t above, x̂_0 below, t under both.
       function show_film() {
-        const numbers = chosen(states, FRAMES);
+        const numbers = chosen(states);
         film.replaceChildren(...numbers.map(i => {
           const column = document.createElement("div"), {t, x_t, x_0} = states[i];
           column.className = "frame";
@@ -82,7 +90,10 @@
             pen.stroke();
           }
         }
-        if (focused) { pen.strokeStyle = lab.colour("sky"); pen.lineWidth = 3; pen.strokeRect(cursor % 8 * cell + 1.5, Math.floor(cursor / 8) * cell + 1.5, cell - 3, cell - 3); }
+        if (!focused) return;
+        pen.strokeStyle = lab.colour("sky");                    // the keyboard's pen
+        pen.lineWidth = 3;
+        pen.strokeRect(cursor % 8 * cell + 1.5, Math.floor(cursor / 8) * cell + 1.5, cell - 3, cell - 3);
       }
 
       function put(i) {
@@ -97,23 +108,27 @@
         }
       }
       const cell_at = event => {
-        const box = pad.getBoundingClientRect(), c = Math.floor((event.clientX - box.left) / box.width * 8), r = Math.floor((event.clientY - box.top) / box.height * 8);
+        const box = pad.getBoundingClientRect();
+        const c = Math.floor((event.clientX - box.left) / box.width * 8), r = Math.floor((event.clientY - box.top) / box.height * 8);
         return c >= 0 && c < 8 && r >= 0 && r < 8 ? 8 * r + c : -1;
       };
       const touch = event => { const i = cell_at(event); if (i >= 0) put(i); };
       pad.addEventListener("pointerdown", event => { pad.setPointerCapture(event.pointerId); touch(event); });
       pad.addEventListener("pointermove", event => { if (pad.hasPointerCapture(event.pointerId)) touch(event); });
       pad.addEventListener("keydown", event => {
-        const move = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -8, ArrowDown: 8}[event.key];
+        const move = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key], inside = v => Math.min(Math.max(v, 0), 7);
         if (!(move || event.key === "Enter" || event.key === " ")) return;
         event.preventDefault();
-        if (!move) put(cursor);
-        else if (cursor + move >= 0 && cursor + move < 64 && !(Math.abs(move) === 1 && Math.floor(cursor / 8) !== Math.floor((cursor + move) / 8))) cursor += move;
+        if (move) cursor = 8 * inside(Math.floor(cursor / 8) + move[0]) + inside(cursor % 8 + move[1]);
+        else put(cursor);
         lab.say(`Row ${Math.floor(cursor / 8) + 1}, column ${cursor % 8 + 1}.`);
         draw_pad(bench.state);
       });
       for (const [kind, value] of [["focus", true], ["blur", false]]) pad.addEventListener(kind, () => { focused = value; draw_pad(bench.state); });
-      for (const button of root.querySelectorAll("[data-digit]")) button.addEventListener("click", () => bench.set({picture: lab.DIGITS[button.dataset.digit], y: button.dataset.digit}));
+      for (const button of root.querySelectorAll("[data-digit]")) {
+        const {digit} = button.dataset;
+        button.addEventListener("click", () => bench.set({picture: lab.DIGITS[digit], y: digit}));
+      }
       $("#pad-clear").addEventListener("click", () => bench.set({picture: "a".repeat(64), ink: "white"}));
       $("#digits-new").addEventListener("click", () => bench.set({seed: (bench.state.seed + 1) % 1000}));
 
@@ -124,7 +139,7 @@
         update(state, changed) {
           const drawing = state.mode !== "noise";
           $(".drawing").hidden = !drawing;
-          for (const option of $(".pens select").options) if (["hide", "show"].includes(option.value)) option.hidden = option.disabled = state.mode !== "hidden";
+          for (const option of $(".pens select").options) option.hidden = option.disabled = ["hide", "show"].includes(option.value) && state.mode !== "hidden";
           if (changed.has("mode")) bench.set({ink: state.mode === "hidden" ? "hide" : "white"}, true);
           if (drawing) draw_pad(state);
           if ([...changed].some(key => !film_only.has(key))) {

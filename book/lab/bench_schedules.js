@@ -2,14 +2,15 @@
 "use strict";
 
 (() => {
-  const KINDS = [["linear", "linear β"], ["cosine", "cosine"], ["sigmoid", "sigmoid"], ["quadratic", "quadratic β"]];
+  const KINDS = [["linear", "linear β"], ["cosine", "cosine"], ["sigmoid", "sigmoid"], ["quadratic", "quadratic β"], ["flow", "flow matching"]];
   const uses_beta = kind => kind === "linear" || kind === "quadratic", either = (state, test) => test(state.a) || test(state.b);
   const SIDE = 64, FRAMES = 9;
 
   // A landscape, as grey in [−1, 1]: sun, hills, a house.  Drawn by formulas, so that the page needs no picture.
   function landscape() {
     return Float64Array.from({length: SIDE * SIDE}, (_, i) => {
-      const x = (i % SIDE + 0.5) / SIDE, y = (Math.floor(i / SIDE) + 0.5) / SIDE, far = 0.55 - 0.1 * Math.sin(5 * x + 0.6), near = 0.74 + 0.06 * Math.sin(7 * x);
+      const x = (i % SIDE + 0.5) / SIDE, y = (Math.floor(i / SIDE) + 0.5) / SIDE;
+      const far = 0.55 - 0.1 * Math.sin(5 * x + 0.6), near = 0.74 + 0.06 * Math.sin(7 * x);
       if (x > 0.30 && x < 0.52 && y > 0.60 && y < 0.80) return x > 0.38 && x < 0.44 && y > 0.68 ? -0.9 : 0.85;         // wall and door
       if (y < 0.61 && y > 0.46 + 1.1 * Math.abs(x - 0.41)) return -0.75;                                              // roof
       if (y > near) return -0.55 + 0.5 * (y - near);
@@ -21,7 +22,7 @@
   function schedule_of(kind, {T, beta_1, beta_T, s, tau, rescale}) {
     const back = rescale ? 1 : T / 1000;                        // `linear` rescales β by 1000/T; this takes it back
     if (uses_beta(kind)) return lab[kind](T, beta_1 * back, beta_T * back);
-    return kind === "cosine" ? lab.cosine(T, s) : lab.sigmoid(T, -3, 3, tau);
+    return {cosine: () => lab.cosine(T, s), sigmoid: () => lab.sigmoid(T, -3, 3, tau), flow: () => lab.flow(T)}[kind]();
   }
 
   lab.bench({
@@ -72,13 +73,19 @@
             for (const which of ["a", "b"]) {
               const schedule = two[which];
               cells[which].forEach((cell, i) => lab.paint(cell, lab.q_sample(schedule, picture, eps, Math.round(i * schedule.T / (FRAMES - 1)))));
-              $(`#warn-${which}`).textContent = schedule.ends_in_noise ? "" : `${which.toUpperCase()} ends with √ᾱ_T = ${lab.words(schedule.signal(schedule.T))} of the signal left. Sampling starts from pure noise: it would start from the wrong place.`;
+              const left = `${which.toUpperCase()} ends with √ᾱ_T = ${lab.words(schedule.signal(schedule.T))} of the signal left.`;
+              const warning = `${left} Sampling starts from pure noise: it would start from the wrong place.`;
+              $(`#warn-${which}`).innerHTML = schedule.ends_in_noise ? "" : lab.indexed(warning);
             }
           }
           const t = Math.round(state.at / 100 * state.T), at = t / state.T, {a, b} = two;
-          const lines = (name, change = v => v) => [{values: a[name].map(change), colour: "blue"}, {values: b[name].map(change), colour: "vermilion", dash: [7, 4]}];
+          const lines = (name, change = v => v) => [
+            {values: a[name].map(change), colour: "blue"},
+            {values: b[name].map(change), colour: "vermilion", dash: [7, 4]},
+          ];
           const per = v => v * state.T / 1000;
-          plots.beta = lab.plot($("#plot-beta"), {lines: lines("beta", per), low: 1e-5, high: 1, log: true, at, ticks: [[1e-5, "10⁻⁵"], [1e-4, "10⁻⁴"], [1e-3, "0.001"], [1e-2, "0.01"], [0.1, "0.1"], [1, "1"]]});
+          plots.beta = lab.plot($("#plot-beta"), {lines: lines("beta", per), low: 1e-5, high: 1, log: true, at,
+            ticks: [[1e-5, "10⁻⁵"], [1e-4, "10⁻⁴"], [1e-3, "0.001"], [1e-2, "0.01"], [0.1, "0.1"], [1, "1"]]});
           for (const which of ["b", "a"]) {
             if (!uses_beta(state[which])) continue;
             for (const end of [1, state.T]) {
@@ -90,13 +97,16 @@
             }
           }
           lab.plot($("#plot-alpha"), {lines: lines("alpha_bar"), low: 0, high: 1, at, ticks: [[0, "0"], [0.5, "0.5"], [1, "1"]]});
-          lab.plot($("#plot-snr"), {lines: lines("snr", v => 10 * Math.log10(v)), low: -60, high: 50, at, ticks: [[40, "40 dB"], [20, "20"], [0, "0"], [-20, "−20"], [-40, "−40"], [-60, "−60"]]});
+          lab.plot($("#plot-snr"), {lines: lines("snr", v => 10 * Math.log10(v)), low: -60, high: 50, at,
+            ticks: [[40, "40 dB"], [20, "20"], [0, "0"], [-20, "−20"], [-40, "−40"], [-60, "−60"]]});
           for (const which of ["a", "b"]) {
             lab.paint(large[which], lab.q_sample(two[which], picture, eps, t));
-            $(`#row-${which}`).innerHTML = `<th scope="row">${which.toUpperCase()}<span> ${state[which]}</span></th>` + row(which, state, t).map(value => `<td>${value}</td>`).join("");
+            const values = row(which, state, t).map(value => `<td>${value}</td>`).join("");
+            $(`#row-${which}`).innerHTML = `<th scope="row">${which.toUpperCase()}<span> ${state[which]}</span></th>${values}`;
           }
           const [left, right] = ["a", "b"].map(which => 100 * two[which].at(t));
-          for (const which of ["a", "b"]) large[which].setAttribute("aria-label", `A picture under schedule ${which.toUpperCase()} at t = ${t}: ${lab.words(which === "a" ? left : right)} percent of its power is left.`);
+          large.a.setAttribute("aria-label", `A picture under schedule A at t = ${t}: ${lab.words(left)} percent of its power is left.`);
+          large.b.setAttribute("aria-label", `A picture under schedule B at t = ${t}: ${lab.words(right)} percent of its power is left.`);
           lab.say(`At t = ${t} of ${state.T}, ${state.a} keeps ${lab.words(left)} percent of the signal's power and ${state.b} ${lab.words(right)}.`);
         },
       };

@@ -82,14 +82,16 @@ room(lab => {
     {
       name: "the data are on the wrong scale", test: "black is −1 and white is 1", film: "picture", part: "normalise",
       sick: grey => grey / 255,
-      see: "A scanned digit is noised to t = 500 and denoised. The network has only ever seen black as −1: the background it gets is grey, and it must explain that away as noise.",
+      see: "A scanned digit is noised to t = 500 and denoised. The network has only ever seen black as −1: the background it gets is grey, and it must explain "
+        + "that away as noise.",
       quantity: "black becomes", measure: f => f(0), wanted: "−1", holds: v => v === -1,
     },
     {
       name: "the decimals are cut off", test: "all 256 grey values survive the way in and out", film: "digits", part: "denormalise",
       sick: x => Math.trunc(Math.min(Math.max((x + 1) * 127.5, 0), 255)),
       see: "Nothing. One grey level in 256 is not to be seen, and so this bug lives long.",
-      quantity: "grey values that come back", measure: f => greys.filter(grey => f(Math.fround(Math.fround(grey / 127.5) - 1)) === grey).length, wanted: "256", holds: v => v === 256,
+      quantity: "grey values that come back", measure: f => greys.filter(grey => f(Math.fround(Math.fround(grey / 127.5) - 1)) === grey).length,
+      wanted: "256", holds: v => v === 256,
     },
     {
       name: "the chain ends with signal", test: "√ᾱ_T is at most 0.05", film: "cloud", part: "tables",
@@ -98,7 +100,8 @@ room(lab => {
         for (const b of beta) alpha_bar.push(alpha_bar[alpha_bar.length - 1] * (1 - b));
         return {beta, alpha_bar, leads_to: alpha_bar.slice(0, -1)};
       },
-      see: "The clouds look right. But the walk starts from noise around 0 where the tables expect the data, only somewhat shrunken: too many points end in the lowest cloud, and the mean is wrong.",
+      see: "The clouds look right. But the walk starts from noise around 0 where the tables expect the data, only somewhat shrunken: too many points end in "
+        + "the lowest cloud, and the mean is wrong.",
       quantity: "√ᾱ_T", measure: f => Math.sqrt(f(schedule).alpha_bar.slice(-1)[0]), wanted: "at most 0.05", holds: v => v <= 0.05,
     },
     {
@@ -108,7 +111,8 @@ room(lab => {
         const beta = Array.from({length: T}, (_, i) => Math.min(1 - alpha_bar[i + 1] / alpha_bar[i], 0.999));  // β is capped, and ᾱ was not told
         return {beta, alpha_bar, leads_to: alpha_bar.slice(0, -1)};
       },
-      see: "One of a thousand steps is wrong, the first: ᾱ_T is 10⁻³³ there, x̂_0 divides by its root, and the rounding of ε, one part in 10 million, becomes everything.",
+      see: "One of a thousand steps is wrong, the first: ᾱ_T is 10⁻³³ there, x̂_0 divides by its root, and the rounding of ε, one part in 10 million, "
+        + "becomes everything.",
       quantity: "largest relative gap between ᾱ_t and the product",
       measure(f) {
         const {beta, alpha_bar} = f(schedule);
@@ -121,7 +125,8 @@ room(lab => {
     {
       name: "the table is shifted to the wrong side", test: "the last step leads to ᾱ_0 = 1", film: "cloud", part: "tables",
       sick: s => ({...HEALTHY.tables(s), leads_to: Float64Array.of(...s.alpha_bar.slice(2), s.alpha_bar[s.T])}),
-      see: "Each step leads to where one step more noise is. Tiny each time, and a thousand times in the same direction: x_t does not shrink onto the data but spreads without end.",
+      see: "Each step leads to where one step more noise is. Tiny each time, and a thousand times in the same direction: x_t does not shrink onto the data "
+        + "but spreads without end.",
       quantity: "the last step leads to ᾱ =", measure: f => f(schedule).leads_to[0], wanted: "1", holds: v => v === 1,
     },
     {
@@ -130,13 +135,16 @@ room(lab => {
         const [mean] = lab.q_posterior(schedule, x_t, x0_from_eps(schedule, x_t, eps, t), t, s), sigma = Math.sqrt(1 - schedule.at(t) / schedule.at(s));
         return mean.map((m, i) => m + sigma * z[i]);            // at s = 0, too
       },
-      see: "Hardly anything here: a grain of three grey levels over the finished digit. The fewer the steps, the larger the last one, and the coarser the grain.",
+      see: "Hardly anything here: a grain of three grey levels over the finished digit. The fewer the steps, the larger the last one, "
+        + "and the coarser the grain.",
       quantity: "σ of the step to s = 0", measure: f => sigma_of(f, 10, 0), wanted: "0", holds: v => v === 0,
     },
     {
-      name: "the clipped x_0 is not used", test: "with an ε that is far too large, x_s is another one with clipping than without", film: "digits", S: 100, healthy: large_step, part: "step",
+      name: "the clipped x_0 is not used", test: "with an ε that is far too large, x_s is another one with clipping than without",
+      film: "digits", S: 100, healthy: large_step, part: "step",
       sick: (schedule, {x_t, raw}, t, s, z) => ddpm_step(schedule, x_t, raw, t, s, z, "large"),               // the step is made with the raw ε after all
-      see: "x̂_0 in the film is clipped and looks orderly, but no step ever looks at it. Some pixels of x_t end outside [−1, 1]; the screen, which clips too, shows none of it.",
+      see: "x̂_0 in the film is clipped and looks orderly, but no step ever looks at it. Some pixels of x_t end outside [−1, 1]; the screen, which clips too, "
+        + "shows none of it.",
       quantity: "what clipping changes in x_s",
       measure(f) {
         const x_t = one(0.5), raw = one(5), [x_0, eps] = HEALTHY.keep(schedule, x_t, raw, t);
@@ -159,7 +167,8 @@ room(lab => {
       quantity: "with scale 1, the share of ε_y", measure: f => f(one(1), one(0), 1)[0], wanted: "1", holds: v => v === 1,
     },
     {
-      name: "more new noise than there is room for", test: "old and new noise together have the variance 1−ᾱ_s", film: "digits", healthy: noisy_step, part: "step",
+      name: "more new noise than there is room for", test: "old and new noise together have the variance 1−ᾱ_s",
+      film: "digits", healthy: noisy_step, part: "step",
       sick(schedule, {x_0, eps}, t, s, z) {
         const a_s = schedule.at(s), variance = s ? 1 - schedule.at(t) : 0;                                     // σ² = η² (1-ᾱ_t)
         const kept = Math.sqrt(Math.max(1 - a_s - variance, 0));                                               // and a max that hides the negative root
@@ -177,7 +186,8 @@ room(lab => {
       name: "guided in some channels only", test: "with scale 0 every channel is the unconditional one", film: "digits", part: "guide",
       sick: (eps_y, eps_null, scale) => eps_null.map((e, i) => i < 3 * 64 ? e + scale * (eps_y[i] - e) : eps_y[i]),
       see: "Nothing at all: a digit has one channel, and the first three are guided. A network with four (or one that predicts variances, too) shows it.",
-      quantity: "of 6 channels, conditional at scale 0", measure: f => f(new Float64Array(6 * 64).fill(1), new Float64Array(6 * 64), 0).reduce((a, b) => a + b) / 64,
+      quantity: "of 6 channels, conditional at scale 0",
+      measure: f => f(new Float64Array(6 * 64).fill(1), new Float64Array(6 * 64), 0).reduce((a, b) => a + b) / 64,
       wanted: "0", holds: v => v === 0,
     },
     {
@@ -186,8 +196,8 @@ room(lab => {
       see: "x̂_0 is clipped and the old ε kept. What clipping took away is lost in every step: strokes swell and wash out.",
       quantity: "largest gap in √ᾱ_t x_0 + √(1−ᾱ_t) ε = x_t",
       measure(f) {
-        const x_t = Float64Array.of(-2, -0.5, 0.5, 2), [x_0, eps] = f(schedule, x_t, Float64Array.of(1, -1, 0.2, 0.5), t), back = q_sample(schedule, x_0, eps, t);
-        return Math.max(...back.map((x, i) => Math.abs(x - x_t[i])));
+        const x_t = Float64Array.of(-2, -0.5, 0.5, 2), [x_0, eps] = f(schedule, x_t, Float64Array.of(1, -1, 0.2, 0.5), t);
+        return Math.max(...q_sample(schedule, x_0, eps, t).map((x, i) => Math.abs(x - x_t[i])));
       },
       wanted: "0, up to 10⁻⁹", holds: v => v < 1e-9,
     },

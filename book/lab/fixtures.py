@@ -10,16 +10,16 @@ import base64
 import json
 import math
 import sys
-import textwrap
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ddpm_tutorial import DDPM, Mixture, clipped, data, ddim_step, ddpm_step, denoiser, forward, invert, ring, sample, samplers, schedules, timesteps
-from ddpm_tutorial.exact import dataset_denoiser
-from ddpm_tutorial.guidance import classifier_free
+from ddpm_tutorial import DDPM, Mixture, data, dataset_denoiser, forward, ring, schedules
+from ddpm_tutorial.forward import denoiser, score
+from ddpm_tutorial.guidance import classifier_free, clipped, known, within
+from ddpm_tutorial.samplers import ddim_step, ddpm_step, dpm_solver_2m, invert, sample, timesteps, timesteps_in_log_snr
 from ddpm_tutorial.weights import PRETRAINED
 
 HERE = Path(__file__).parent
@@ -29,7 +29,8 @@ HERE = Path(__file__).parent
 
 def weights() -> str:
     """The shipped file, byte for byte, as a script: a page opened from disk may not fetch."""
-    lines = "\n".join(textwrap.wrap(base64.b64encode(PRETRAINED["digits"].read_bytes()).decode(), 160))
+    text = base64.b64encode(PRETRAINED["digits"].read_bytes()).decode()
+    lines = "\n".join(text[i:i + 160] for i in range(0, len(text), 160))
     return f'// Written by fixtures.py: ddpm_tutorial/weights/pretrained/digits.safetensors in base64.\nFILES["digits.safetensors"] = `\n{lines}`;\n'
 
 
@@ -37,8 +38,8 @@ def pictures() -> str:
     """One test digit of each class, 64 levels 0 … 16 as letters a … q: something to hide a part of."""
     images, y, _ = data.load("digits", "test")
     chosen = [images[y == k][1].flatten().float().div(255 / 16).round().int().tolist() for k in range(10)]
-    lines = ",\n".join('  "' + "".join(chr(ord("a") + level) for level in image) + '"' for image in chosen)
-    return f"// Written by fixtures.py: a test digit of each class (Alpaydin, Kaynak, UCI 1998), 8×8 levels, a is black and q white.\nlab.DIGITS = [\n{lines},\n];\n"
+    lines = ",".join('\n  "' + "".join(chr(ord("a") + level) for level in image) + '"' for image in chosen)
+    return f"// Written by fixtures.py: a test digit of each class (Alpaydin, Kaynak, UCI 1998), 8×8 levels from a (black) to q.\nlab.DIGITS = [{lines},\n];\n"
 
 
 FILES = {"digits.safetensors.js": weights, "pictures.js": pictures}
@@ -56,7 +57,8 @@ def flat(x: Tensor) -> list[float]:
 
 def some_schedules() -> list[dict]:
     asked = [("linear", [1000]), ("linear", [50]), ("linear", [1]), ("linear", [300, 1e-3, 0.05]), ("quadratic", [1000]), ("quadratic", [200, 2e-4, 0.03]),
-             ("cosine", [1000]), ("cosine", [10]), ("cosine", [500, 0.05]), ("sigmoid", [1000]), ("sigmoid", [100, -2.0, 4.0, 0.7])]
+             ("cosine", [1000]), ("cosine", [10]), ("cosine", [500, 0.05]), ("sigmoid", [1000]), ("sigmoid", [100, -2.0, 4.0, 0.7]),
+             ("flow", [1000]), ("flow", [7])]
     made = [(name, args, schedules.SCHEDULES[name](*args)) for name, args in asked]
     return [{"name": name, "args": args, "alpha_bar": flat(s.alpha_bar), "beta": flat(s.beta), "log_snr": flat(s.log_snr[1:])} for name, args, s in made]
 
@@ -64,6 +66,9 @@ def some_schedules() -> list[dict]:
 def some_steps() -> list[dict]:
     """Every line of the algebra and every step, down and, where that is allowed, up."""
     x, eps, z, found = 2 * normal(1, 40), normal(2, 40), normal(3, 40), []
+
+    def constant(x, t): return eps
+
     for name, T in (("cosine", 1000), ("linear", 200)):
         schedule = schedules.by_name(name, T)
         for t, s in ((T, T - 1), (T, T // 2), (T // 2, 7), (7, 0), (1, 0)):
@@ -71,10 +76,12 @@ def some_steps() -> list[dict]:
                 "q_sample": forward.q_sample(schedule, x, eps, t), "q_step": forward.q_step(schedule, x, eps, t, s),
                 "q_posterior": forward.q_posterior(schedule, x, eps, t, s)[0], "x0_from_eps": forward.x0_from_eps(schedule, x, eps, t),
                 "eps_from_x0": forward.eps_from_x0(schedule, x, eps, t), "to_eps v": forward.to_eps(schedule, x, eps, t, "v"),
-                "to_eps x0": forward.to_eps(schedule, x, eps, t, "x0"), "score": -eps / schedule.noise(t, x), "ddpm_step small": ddpm_step(schedule, x, eps, t, s, z),
+                "to_eps x0": forward.to_eps(schedule, x, eps, t, "x0"), "to_eps velocity": forward.to_eps(schedule, x, eps, t, "velocity"),
+                "score": score(constant, schedule)(x, t), "ddpm_step small": ddpm_step(schedule, x, eps, t, s, z),
                 "ddpm_step large": ddpm_step(schedule, x, eps, t, s, z, "large"), "ddim_step 0": ddim_step(schedule, x, eps, t, s),
                 "ddim_step 0.3": ddim_step(schedule, x, eps, t, s, z, 0.3), "ddim_step 1": ddim_step(schedule, x, eps, t, s, z, 1.0),
-                "ddim_step up": ddim_step(schedule, x, eps, s, t), "clipped": clipped(lambda x, t: eps, schedule)(x, t),
+                "ddim_step up": ddim_step(schedule, x, eps, s, t), "clipped": clipped(constant, schedule)(x, t),
+                "known": known(constant, schedule, z, z > 0)(x, t), "within": within(constant, lambda x, t: -eps, 10, T)(x, t),
             }
             found.append({"schedule": [name, T], "t": t, "s": s, "values": {k: flat(v) for k, v in values.items()}})
     return [{"x": flat(x), "eps": flat(eps), "z": flat(z)}, *found]
@@ -102,35 +109,13 @@ def some_mixtures() -> list[dict]:
     return found
 
 
-def dpm_solver_2m():
-    """DPM-Solver++(2M), until samplers.py has it: λ = ½ log SNR, and x̂_0 carried on along its own last change."""
-    last = None
-
-    def step(schedule, x_t, eps, t, s, z=None):
-        nonlocal last
-        x_0 = forward.x0_from_eps(schedule, x_t, eps, t)
-        d = x_0
-        if last is not None and s > 0:
-            half = schedule.log_snr / 2
-            r = (half[t] - half[last[0]]) / (half[s] - half[t])
-            d = x_0 + (x_0 - last[1]) / (2 * r)
-        last = t, x_0
-        return ddim_step(schedule, x_t, forward.eps_from_x0(schedule, x_t, d, t), t, s)
-
-    return step
-
-
-def two_m():
-    return getattr(samplers, "dpm_solver_2m", dpm_solver_2m)()
-
-
 def some_walks() -> list[dict]:
     """Whole walks on the ring with its exact, guided denoiser: each sampler, both directions."""
     schedule, mixture, x = schedules.cosine(1000), ring(), normal(6, 20, 2)
     guided = classifier_free(mixture.denoiser(schedule, 2), mixture.denoiser(schedule), 2.5)
     plain, times, z = mixture.denoiser(schedule), timesteps(1000, 12), normal(7, 1001, 20, 2)
     walks = {
-        "ddim": sample(guided, schedule, x, steps=12), "2m": sample(guided, schedule, x, two_m(), steps=12),
+        "ddim": sample(guided, schedule, x, steps=12), "2m": sample(guided, schedule, x, dpm_solver_2m(), steps=12),
         "ddpm small": sample(guided, schedule, x, ddpm_step, steps=12, noise=lambda t: z[t]),
         "ddpm large": sample(guided, schedule, x, partial(ddpm_step, variance="large"), steps=12, noise=lambda t: z[t]),
         "ddim 0.5": sample(guided, schedule, x, partial(ddim_step, eta=0.5), steps=12, noise=lambda t: z[t]),
@@ -151,19 +136,20 @@ def the_network() -> dict:
     model, x = model.double(), x.double()
     y, times = torch.tensor([7]), timesteps(1000, 20)
     eps, z = model.denoiser(y, scale=2.0), normal(9, 1001, 1, 1, 8, 8)
-    steps = {"ddim": ddim_step, "ddim 0.5": partial(ddim_step, eta=0.5), "2m": two_m()}
-    walks = [{"name": name, "x_t": [flat(state.x_t) for state in sample(eps, model.schedule, x[:1], step, times=times, noise=lambda t: z[t])]} for name, step in steps.items()]
+    steps = {"ddim": ddim_step, "ddim 0.5": partial(ddim_step, eta=0.5), "2m": dpm_solver_2m()}
+    walks = {name: sample(eps, model.schedule, x[:1], step, times=times, noise=lambda t: z[t]) for name, step in steps.items()}
     single = denoiser(model.net, model.schedule, y, "v")
-    return {"x": flat(x), "outputs": outputs, "z": {t: flat(z[t]) for t in times}, "walks": walks, "eps": flat(single(x[:1], 400).detach())}
+    return {"x": flat(x), "outputs": outputs, "z": {t: flat(z[t]) for t in times}, "eps": flat(single(x[:1], 400).detach()),
+            "walks": [{"name": name, "x_t": [flat(state.x_t) for state in walk]} for name, walk in walks.items()]}
 
 
 def numbers() -> dict:
     T_S = [(1000, 1000), (1000, 30), (1000, 7), (50, 50), (17, 5), (4, 3), (1, 1)]
-    log_snr = getattr(samplers, "timesteps_in_log_snr", None)
+    even_in_log_snr = [("cosine", 1000, 1), ("cosine", 1000, 2), ("cosine", 1000, 35), ("linear", 200, 20), ("flow", 50, 50), ("sigmoid", 1000, 10)]
     return {
         "schedules": some_schedules(), "timesteps": [[T, S, timesteps(T, S)] for T, S in T_S], "steps": some_steps(), "mixtures": some_mixtures(),
         "walks": some_walks(), "network": the_network(),
-        "timesteps_in_log_snr": [["cosine", 1000, S, log_snr(schedules.cosine(1000), S)] for S in (1, 2, 10, 35)] if log_snr else [],
+        "timesteps_in_log_snr": [[name, T, S, timesteps_in_log_snr(schedules.by_name(name, T), S)] for name, T, S in even_in_log_snr],
     }
 
 

@@ -8,7 +8,8 @@
 "use strict";
 
 room(lab => {
-  // [1] eq. 4:  x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε.   Any t in one stroke, no walk needed.
+  // [1] eq. 4:  x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε.
+  // The noises of all steps are independent, so one ε stands for all of them: any t is one line away, and training needs no walk.
   function q_sample(schedule, x_0, eps, t) {
     const signal = schedule.signal(t), noise = schedule.noise(t);
     return x_0.map((x, i) => signal * x + noise * eps[i]);
@@ -20,7 +21,10 @@ room(lab => {
     return x_s.map((x, i) => kept * x + fresh * eps[i]);
   }
 
-  // [1] eqs. 6-7, for any s < t: mean and variance of q(x_s | x_t, x_0).   Two witnesses of x_s, x_0 and x_t; Bayes' rule weighs what they say.
+  // [1] eqs. 6-7, for any s < t: mean and variance of q(x_s | x_t, x_0).
+  // We stand at x_t, somebody tells us x_0: where were we at time s?   Two witnesses.  x_0 says: around √ᾱ_s x_0, with variance 1-ᾱ_s.  x_t says: around
+  // x_t/√α, with
+  // variance β/α.  Precisions add, and the mean is both opinions weighted by theirs.
   function q_posterior(schedule, x_t, x_0, t, s) {
     const alpha = ratio(schedule, t, s), beta = 1 - alpha;                              // α_t and β_t when s = t-1
     const alpha_bar_t = schedule.at(t), alpha_bar_s = schedule.at(s);
@@ -30,7 +34,7 @@ room(lab => {
     return [mean, (1 - alpha_bar_s) / (1 - alpha_bar_t) * beta];                        // s = 0 gives exactly (x_0, 0): no special case
   }
 
-  // [1] eq. 15, which is eq. 4 solved for x_0:  x̂_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t.
+  // [1] eq. 15, which is eq. 4 solved for x_0:  x̂_0 = (x_t - √(1-ᾱ_t) ε) / √ᾱ_t.   Near T it divides by almost nothing, and makes every error in ε large.
   function x0_from_eps(schedule, x_t, eps, t) {
     const signal = schedule.signal(t), noise = schedule.noise(t);
     return x_t.map((x, i) => (x - noise * eps[i]) / signal);
@@ -43,11 +47,16 @@ room(lab => {
     return x_t.map((x, i) => (x - signal * x_0[i]) / noise);
   }
 
-  // Read a network's output as ε, whatever it was trained to predict:  ε = √ᾱ_t v + √(1-ᾱ_t) x_t  for "v" ([2] section 4).
+  // Read a network's output as ε, whatever it was trained to predict.   Two equations with two unknowns: x_t = a x_0 + b ε with a = √ᾱ_t, b = √(1-ᾱ_t), and
+  // v = a ε - b x_0 ([2] section 4), so a v + b x_t = (a² + b²) ε = ε;   or the velocity u = ε - x_0, so x_t + a u = (a + b) ε.
   function to_eps(schedule, x_t, out, t, predict = "eps") {
-    if (predict === "x0") return eps_from_x0(schedule, x_t, out, t);
-    if (predict === "v") return x_t.map((x, i) => schedule.signal(t) * out[i] + schedule.noise(t) * x);
-    return out;
+    const a = schedule.signal(t), b = schedule.noise(t);
+    switch (predict) {
+      case "eps":      return out;
+      case "x0":       return eps_from_x0(schedule, x_t, out, t);
+      case "v":        return x_t.map((x, i) => a * out[i] + b * x);
+      case "velocity": return x_t.map((x, i) => (x + a * out[i]) / (a + b));
+    }
   }
 
   // A network as a denoiser.  y: one label for each image of the batch.

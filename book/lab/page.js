@@ -93,7 +93,9 @@
       set(patch, true);
     };
     self.write = params => {
-      for (const {key, value} of definition.controls) if (state[key] !== value) params.set(key, state[key] === true ? "1" : state[key] === false ? "0" : String(state[key]));
+      for (const {key, value} of definition.controls) {
+        if (state[key] !== value) params.set(key, String(typeof value === "boolean" ? Number(state[key]) : state[key]));
+      }
     };
     $(".reset", root).addEventListener("click", () => set(Object.fromEntries(definition.controls.map(({key, value}) => [key, value]))));
     benches[definition.name] = self;
@@ -113,7 +115,8 @@
     row.className = "control";
     if (hint) row.title = hint;
     if (control.choices) {
-      row.innerHTML = `<label for="${id}">${label}</label><select id="${id}">${control.choices.map(([value, text]) => `<option value="${value}">${text}</option>`).join("")}</select>`;
+      const options = control.choices.map(([value, text]) => `<option value="${value}">${text}</option>`).join("");
+      row.innerHTML = `<label for="${id}">${label}</label><select id="${id}">${options}</select>`;
       const select = $("select", row);
       select.addEventListener("change", () => changed(select.value));
       place.append(row);
@@ -129,7 +132,9 @@
       return {row, show: value => { box.checked = value; }};
     }
     const {min, max, step, log} = control, to = v => log ? Math.log10(v) : v, from = v => log ? 10 ** v : v;
-    row.innerHTML = control.bare ? `<label for="${id}" class="unseen">${label}</label>` : `<label for="${id}">${label}</label><input class="number" type="text" inputmode="decimal" aria-label="${label.replace(/<[^>]*>/g, "")}, as a number" autocomplete="off">`;
+    const spoken = `${label.replace(/<[^>]*>/g, "")}, as a number`;
+    row.innerHTML = control.bare ? `<label for="${id}" class="unseen">${label}</label>`
+      : `<label for="${id}">${label}</label><input class="number" type="text" inputmode="decimal" aria-label="${spoken}" autocomplete="off">`;
     row.insertAdjacentHTML("beforeend", `<input type="range" id="${id}" min="${to(min)}" max="${to(max)}" step="${log ? 0.01 : step}">`);
     const field = $(".number", row), slider = $("[type=range]", row);
     slider.addEventListener("input", () => changed(within(control, from(Number(slider.value)))));
@@ -217,7 +222,10 @@
       pen.beginPath(); pen.moveTo(left, Y(value)); pen.lineTo(w - right, Y(value)); pen.stroke();
       pen.fillText(text, left - 6, Y(value));
     }
-    for (const u of [0, 0.5, 1]) { pen.textAlign = u === 0 ? "left" : u === 1 ? "right" : "center"; pen.fillText(u === 0 ? "t/T = 0" : String(u), X(u), h - 8); }
+    for (const [u, text, align] of [[0, "t/T = 0", "left"], [0.5, "0.5", "center"], [1, "1", "right"]]) {
+      pen.textAlign = align;
+      pen.fillText(text, X(u), h - 8);
+    }
     pen.save();
     pen.beginPath(); pen.rect(left, top - 2, w - left - right, h - top - bottom + 4); pen.clip();
     pen.strokeStyle = colour("soft");
@@ -237,7 +245,8 @@
       pen.stroke();
     }
     pen.restore();
-    return {pen, X, Y, value: y => { const v = b - (y - top) / (h - top - bottom) * (b - a); return log ? 10 ** v : v; }, share: x => (x - left) / (w - left - right)};
+    const value = y => { const v = b - (y - top) / (h - top - bottom) * (b - a); return log ? 10 ** v : v; };
+    return {pen, X, Y, value, share: x => (x - left) / (w - left - right)};
   }
 
   // An image in [−1, 1] on a canvas of as many pixels; CSS makes it large without smearing.
@@ -270,7 +279,10 @@
     button.className = "play";
     place.prepend(button);
     let playing = false, last = 0;
-    const show = () => { button.innerHTML = playing ? "❚❚<span> Pause</span>" : "▶<span> Play</span>"; button.setAttribute("aria-label", playing ? "Pause" : "Play"); };
+    const show = () => {
+      button.textContent = playing ? "❚❚ Pause" : "▶ Play";
+      button.setAttribute("aria-label", playing ? "Pause" : "Play");
+    };
     const self = {
       get playing() { return playing; },
       start() { playing = true; last = 0; if (bench.state.at >= 100) bench.set({at: 0}, true); show(); requestAnimationFrame(frame); },
@@ -303,7 +315,12 @@
   function begin() {
     const notebooks = $("meta[name=notebooks]").content;        // where the course lies; the book puts its own pages there
     for (const link of document.querySelectorAll("[data-notebook]")) link.href = notebooks.replace("{}", link.dataset.notebook);
-    for (const tab of document.querySelectorAll("nav [data-bench]")) tab.addEventListener("click", event => { event.preventDefault(); go(tab.dataset.bench); write_address(); scrollTo(0, 0); });
+    for (const tab of document.querySelectorAll("nav [data-bench]")) tab.addEventListener("click", event => {
+      event.preventDefault();
+      go(tab.dataset.bench);
+      write_address();
+      scrollTo(0, 0);
+    });
     $("#theme").addEventListener("change", event => { show_theme(event.target.value); write_address(); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current.redraw());
     addEventListener("hashchange", read_address);

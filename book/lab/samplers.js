@@ -4,7 +4,9 @@
 // [2] Song, Meng, Ermon. Denoising Diffusion Implicit Models. arXiv:2010.02502  (its α_t is our ᾱ_t)
 // [3] Lu et al. DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models. arXiv:2211.01095
 //
-// A step goes from t to s, both named: s = t-1 is DDPM's chain, a sub-sequence is DDIM's, s > t is inversion.
+// Standing at x_t, ask the denoiser for the noise in it, ε̂; then you also have its idea of the data, x̂_0.   A step uses the two to go from t to some s,
+// both named:
+// s = t-1 is DDPM's chain, a sub-sequence is DDIM's short walk, s > t is inversion.  Nobody computes a "previous timestep" from a stride.
 "use strict";
 
 room(lab => {
@@ -16,10 +18,11 @@ room(lab => {
     return Array.from({length: S + 1}, (_, k) => Math.floor((2 * (S - k) * T + S) / (2 * S)));
   }
 
-  // S steps that are even in λ = log SNR, from T down to t = 1, and then to the data, where λ is infinite.   Every step removes the same factor of noise.
+  // S steps that are even in log SNR, from T down to t = 1, and then to the data, where it is infinite.   A walk then visits the same noise levels under
+  // every schedule.
   function timesteps_in_log_snr(schedule, steps) {
     const {T, log_snr} = schedule, S = steps;
-    if (S === 1) return [T, 0];
+    if (S === 1) return [T, 0];                                                         // one step has no even part
     const times = [T];
     for (let k = 1; k < S; k++) {
       const wanted = log_snr[T] + (log_snr[1] - log_snr[T]) * k / (S - 1);
@@ -31,7 +34,9 @@ room(lab => {
   }
 
   // [1] Algorithm 2, lines 3-4:  x_s = mean of q(x_s | x_t, x̂_0) + σ z,  s < t.
-  // variance: "small" is σ² = β̃_t, "large" is σ² = β_t ([1] section 3.2); the last step, s = 0, has σ = 0.
+  // x̂_0 is an average over all data that may lie behind x_t, so the mean is right, but a walk of means would end in a blur: the noise z is what makes it
+  // choose.
+  // variance: "small" is σ² = β̃_t, right if the data were a single point; "large" is σ² = β_t, right if they were N(0, I).  The last step, s = 0, has σ = 0.
   function ddpm_step(schedule, x_t, eps, t, s, z = null, variance = "small") {
     const x_0 = x0_from_eps(schedule, x_t, eps, t);
     const [mean, small] = q_posterior(schedule, x_t, x_0, t, s);
@@ -41,6 +46,7 @@ room(lab => {
   }
 
   // [2] eq. 12:  x_s = √ᾱ_s x̂_0 + √(1-ᾱ_s-σ²) ε + σ z  with  σ² = η² β̃  ([2] eq. 16).
+  // x_s must be data, √ᾱ_s of it, plus noise of variance 1-ᾱ_s; which noise, nobody says: the ε̂ that was just found (η = 0), new z, or some of each.
   // η = 0 draws nothing and may also go up (s > t), which is inversion; η = 1 is DDPM's "small" step.
   function ddim_step(schedule, x_t, eps, t, s, z = null, eta = 0) {
     const x_0 = x0_from_eps(schedule, x_t, eps, t);
@@ -70,7 +76,8 @@ room(lab => {
     };
   }
 
-  // Walk along the times and yield each State {t, x_t, x_0} before it is left, and the last one at the end.   x_0 is what the denoiser believes, seen from this x_t.
+  // Walk along the times and yield each State {t, x_t, x_0} before it is left, and the last one at the end.   x_0 is what the denoiser believes, seen from
+  // this x_t.
   function* sample(denoiser, schedule, x, step, times, noise = null) {
     step = step || ddim_step;
     for (let k = 0; k + 1 < times.length; k++) {
@@ -95,8 +102,10 @@ room(lab => {
     return x;
   }
 
-  // noise(t) → the next z for points (or images) number `indices`, each of `size` numbers.   Every index has its own stream, keyed by (seed, index): point 7 is the
-  // same in a cloud of ten and in one of a thousand.  These are not the Python's numbers (numpy's Philox and ziggurat): the same seed gives another picture there.
+  // noise(t) → the next z for points (or images) number `indices`, each of `size` numbers.   Every index has its own stream, keyed by (seed, index): point
+  // 7 is the
+  // same in a cloud of ten and in one of a thousand.  These are not the Python's numbers (numpy's Philox and ziggurat): the same seed gives another picture
+  // there.
   function seeded_noise(seed, indices, size) {
     const streams = indices.map(i => gaussian(seed, i));
     return () => {
@@ -106,7 +115,8 @@ room(lab => {
     };
   }
 
-  // N(0, 1) numbers by Box and Muller's rule from 32-bit counters that are stirred well (Steele, Lea, Flood: SplitMix; the constants of MurmurHash3's finaliser).
+  // N(0, 1) numbers by Box and Muller's rule from 32-bit counters that are stirred well (Steele, Lea, Flood: SplitMix; the constants of MurmurHash3's
+  // finaliser).
   function gaussian(seed, index) {
     let counter = stir(stir(seed >>> 0) + 0x9E3779B9 * (index + 1) >>> 0), spare = null;
     const uniform = () => (stir(counter = counter + 0x9E3779B9 >>> 0) + 0.5) / 4294967296;       // never 0, never 1

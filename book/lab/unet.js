@@ -3,8 +3,10 @@
 // [1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, appendix B
 // [2] Vaswani et al. Attention Is All You Need. arXiv:1706.03762
 //
-// The same blocks in the same order, with the weights that the Python trained; only how numbers lie in memory is ours.  An activation is {data, B, H, W, C}, with the
-// channels of a pixel side by side: then a convolution is "collect the 9 neighbours of every pixel in a row" (`columns`) and one product of matrices (`linear`), and
+// The same blocks in the same order, with the weights that the Python trained; only how numbers lie in memory is ours.  An activation is {data, B, H, W,
+// C}, with the
+// channels of a pixel side by side: then a convolution is "collect the 9 neighbours of every pixel in a row" (`columns`) and one product of matrices
+// (`linear`), and
 // nearly all the time is spent in `linear`, in one loop.  It keeps 4 × 4 sums in registers, so that 8 numbers read feed 16 multiplications.
 "use strict";
 
@@ -112,7 +114,7 @@ room(lab => {
           skips.push(h);
         }
         if (level < last) {
-          h = conv3(h, this._(`down.${level}.resample.conv`), 2, 0);                    // half as high, half as wide; padded on the right and below only, as in [1]
+          h = conv3(h, this._(`down.${level}.resample.conv`), 2, 0);                    // half as high and wide; padded on the right and below only, as in [1]
           skips.push(h);
         }
       }
@@ -133,7 +135,8 @@ room(lab => {
       const {base} = this.config, B = y.length, label = this._("label");
       const hidden = linear(timestep_embedding(t - 1, base), 1, this._("time.0")).map(silu);      // Ho's network counts from 0
       const time = linear(hidden, 1, this._("time.2")), emb = new Float32Array(B * time.length);
-      for (let b = 0; b < B; b++) for (let k = 0; k < time.length; k++) emb[b * time.length + k] = silu(time[k] + (label ? label.weight[y[b] * time.length + k] : 0));
+      for (let b = 0; b < B; b++) for (let k = 0; k < time.length; k++)
+        emb[b * time.length + k] = silu(time[k] + (label ? label.weight[y[b] * time.length + k] : 0));
       return emb;
     }
 

@@ -1,6 +1,7 @@
 // Tensors and a JSON header out of a safetensors file.   Beside: ddpm_tutorial/weights/files.py
 //
-// The page carries the very file that the package ships, in base64.  Its layout: 8 bytes with the header's length, the header in JSON (for each name its type, shape
+// The page carries the very file that the package ships, in base64.  Its layout: 8 bytes with the header's length, the header in JSON (for each name its
+// type, shape
 // and place), and then the numbers.  They are float16 there, 2 bytes each, and float32 from here on.
 "use strict";
 

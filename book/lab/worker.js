@@ -12,6 +12,7 @@ room(lab => {
     "large": () => (schedule, x_t, eps, t, s, z) => lab.ddpm_step(schedule, x_t, eps, t, s, z, "large"),
     "2m": () => lab.dpm_solver_2m(),                            // a new one for every walk: it remembers
   };
+  const SAMPLERS = [["ddim", "DDIM"], ["2m", "DPM-Solver++ (2M)"], ["small", "DDPM, small variance"], ["large", "DDPM, large variance"]];
   const make_step = (sampler, eta = 0) => STEPS[sampler](sampler, eta);
   const is_random = (sampler, eta) => sampler === "small" || sampler === "large" || (sampler === "ddim" && eta > 0);
 
@@ -66,7 +67,8 @@ room(lab => {
       // Where the probability-flow ODE ends: a thousand steps of second order, as exact as the table of ᾱ allows.
       async ode({id, means, variance, labels, schedule: name, y, scale, x}) {
         const schedule = lab.by_name(name), mixture = new lab.Mixture(means, variance, null, labels), all = mixture.denoiser(schedule);
-        const denoise = y === null ? all : lab.classifier_free(mixture.denoiser(schedule, y), all, scale), states = lab.sample(denoise, schedule, x, lab.dpm_solver_2m(), lab.timesteps(schedule.T));
+        const denoise = y === null ? all : lab.classifier_free(mixture.denoiser(schedule, y), all, scale);
+        const states = lab.sample(denoise, schedule, x, lab.dpm_solver_2m(), lab.timesteps(schedule.T));
         let last, count = 0;
         for (const state of states) {
           last = state.x_t;
@@ -105,5 +107,5 @@ room(lab => {
     return {open: message => send({kind: "open", ...message}), ask: message => send({...message, id: ++id})};
   }
 
-  Object.assign(lab, {is_random, make_step, serve, worker});
+  Object.assign(lab, {SAMPLERS, is_random, make_step, serve, worker});
 });
