@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const CELL = 36;                                              // pixels from arrow to arrow
   const EXTENT = 2.7;                                           // the window shows ±2.7: a cloud of noise, N(0, I), just fits
   const POINTS = /^(-?\d{1,3}_-?\d{1,3}_[01])?(\.-?\d{1,3}_-?\d{1,3}_[01])*$/;
   const EXAMPLE = "-120_-60_0.-80_-90_0.-30_-100_0.30_-90_0.80_-60_0.-60_70_1.60_70_1";       // a face, to begin with
@@ -120,7 +121,7 @@
           pen.arc(X(mixture.means[2 * m]), Y(mixture.means[2 * m + 1]), Math.max(2 * Math.sqrt(mixture.variance[m]) * scale, 4), 0, 7);
           pen.fill();
         }
-        if (state.arrows) field(pen, X, Y, w, h, scale, t);
+        if (state.arrows) field(pen, w, h, scale, t);
         if (state.paths) {
           pen.lineWidth = 1;
           pen.globalAlpha = 0.45;
@@ -134,16 +135,10 @@
           }
           pen.globalAlpha = 1;
         }
-        for (let hue = 0; hue < 8; hue++) {                     // one path for each colour: 500 particles cost eight fills
-          pen.fillStyle = palette[hue];
-          pen.beginPath();
-          for (let i = 0; i < state.n; i++) {
-            if (hues[i] !== hue) continue;
-            const x = X(from[2 * i] + f * (to[2 * i] - from[2 * i])), y = Y(from[2 * i + 1] + f * (to[2 * i + 1] - from[2 * i + 1]));
-            pen.moveTo(x + 2.2, y);
-            pen.arc(x, y, 2.2, 0, 7);
-          }
-          pen.fill();
+        const dots = palette.map(dot);                          // stamps: much faster than 500 circles
+        for (let i = 0; i < state.n; i++) {
+          const x = from[2 * i] + f * (to[2 * i] - from[2 * i]), y = from[2 * i + 1] + f * (to[2 * i + 1] - from[2 * i + 1]);
+          pen.drawImage(dots[hues[i]], X(x) - 3, Y(y) - 3, 6, 6);
         }
         if (state.data === "clicks") for (const {mean: [x, y], label} of clicks_of(state.points)) {
           pen.beginPath(); pen.arc(X(x), Y(y), 5, 0, 7);
@@ -158,25 +153,41 @@
         }
       }
 
+      const stamps = {};
+      function dot(colour) {
+        if (stamps[colour]) return stamps[colour];
+        const stamp = stamps[colour] = document.createElement("canvas"), pen = stamp.getContext("2d");
+        stamp.width = stamp.height = 24;                        // sharp on any screen
+        pen.fillStyle = colour;
+        pen.arc(12, 12, 9, 0, 7);
+        pen.fill();
+        return stamp;
+      }
+
       // An arrow is the score times 1−ᾱ_t: from x_t to where the denoiser believes √ᾱ_t x_0 to be.  Its direction is exact, its length is squeezed to fit
       // its cell.
-      function field(pen, X, Y, w, h, scale, t) {
-        t = Math.max(t, 1);
-        const key = `${t} ${w} ${h}`;
-        if (!grid || grid.key !== key) {
-          const cell = 30 / scale, columns = Math.floor(w / 2 / 30), rows = Math.floor(h / 2 / 30), x = [];
-          for (let i = -columns; i <= columns; i++) for (let j = -rows; j <= rows; j++) x.push(i * cell, j * cell);
-          const points = Float64Array.from(x), variance = schedule.noise(t) ** 2;
-          grid = {key, points, cell, pull: lab.score(denoise, schedule)(points, t).map(v => v * variance)};
-        }
+      // It changes slowly, and drawing it costs more than all else: while the film runs it is drawn anew for every twentieth t only.
+      function field(target, w, h, scale, t) {
+        t = Math.max(play.playing ? Math.round(t / 20) * 20 : t, 1);
+        const key = [t, w, h, target.canvas.width, lab.colour("arrow")].join();
+        if (grid && grid.key === key) return target.drawImage(grid.sheet, 0, 0, w, h);
+        const cell = CELL / scale, columns = Math.floor(w / 2 / CELL), rows = Math.floor(h / 2 / CELL), x = [];
+        const X = x => w / 2 + x * scale, Y = y => h / 2 - y * scale;
+        for (let i = -columns; i <= columns; i++) for (let j = -rows; j <= rows; j++) x.push(i * cell, j * cell);
+        const points = Float64Array.from(x), variance = schedule.noise(t) ** 2, pull = lab.score(denoise, schedule)(points, t).map(v => v * variance);
+        const sheet = document.createElement("canvas"), pen = sheet.getContext("2d");
+        sheet.width = target.canvas.width;
+        sheet.height = target.canvas.height;
+        pen.scale(sheet.width / w, sheet.height / h);
+        grid = {key, sheet};
         pen.strokeStyle = lab.colour("arrow");
         pen.lineWidth = 1.2;
         pen.beginPath();
-        for (let i = 0; i < grid.points.length; i += 2) {
-          const length = Math.hypot(grid.pull[i], grid.pull[i + 1]);
+        for (let i = 0; i < points.length; i += 2) {
+          const length = Math.hypot(pull[i], pull[i + 1]);
           if (length < 1e-9) continue;
-          const reach = grid.cell * 0.8 * Math.tanh(1.5 * length), dx = grid.pull[i] / length * reach * scale, dy = -grid.pull[i + 1] / length * reach * scale;
-          const x = X(grid.points[i]), y = Y(grid.points[i + 1]), head = 0.28;
+          const reach = cell * 0.8 * Math.tanh(1.5 * length), dx = pull[i] / length * reach * scale, dy = -pull[i + 1] / length * reach * scale;
+          const x = X(points[i]), y = Y(points[i + 1]), head = 0.28;
           pen.moveTo(x, y);
           pen.lineTo(x + dx, y + dy);
           pen.moveTo(x + dx - head * (dx + 0.7 * dy), y + dy - head * (dy - 0.7 * dx));
@@ -184,6 +195,7 @@
           pen.lineTo(x + dx - head * (dx - 0.7 * dy), y + dy - head * (dy + 0.7 * dx));
         }
         pen.stroke();
+        target.drawImage(sheet, 0, 0, w, h);
       }
 
       // The numbers under the picture.
@@ -200,7 +212,10 @@
         $("#cloud-rms-name").innerHTML = state.walk === "return" ? "RMS distance of there and back" : "RMS distance to the ODE’s end";
         const apart = "This walk draws new noise, so each particle ends somewhere else than the ODE’s would. The distance is no error then.";
         $("#cloud-note").textContent = stochastic(state) ? apart : "";
-        canvas.setAttribute("aria-label", `${state.n} particles at t = ${t}, signal to noise ${snr}.`);
+        const clickable = state.data === "clicks", keys = clickable ? " Arrow keys move the cross, Enter adds a point there or takes it away." : "";
+        canvas.setAttribute("aria-label", `${state.n} particles at t = ${t}, signal to noise ${snr}.${keys}`);
+        canvas.setAttribute("role", clickable ? "application" : "img");
+        canvas.tabIndex = clickable ? 0 : -1;
         const ends = state.walk === "forward" ? "" : `In the end ${Math.round(100 * inside / state.n)} percent lie within three σ of the data.`;
         if (!play.playing) lab.say(`t = ${t}. ${ends} ${Number.isNaN(distance) ? "" : `RMS distance ${lab.words(distance)}.`}`);
       }

@@ -27,7 +27,7 @@
   function words(value, digits = 3) {
     if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "–";
     const size = Math.abs(value);
-    if (size && (size < 1e-4 || size >= 1e6)) {
+    if (size && (size < 1e-4 || size >= 1e5)) {
       const [front, power] = value.toExponential(Math.max(digits - 2, 0)).split("e");
       return `${front.replace("-", "−")}·10${[...String(Number(power))].map(c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻").join("")}`;
     }
@@ -329,7 +329,7 @@
       write_address();
       try { await navigator.clipboard.writeText(location.href); say("The address is copied."); $("#copy").textContent = "Copied"; }
       catch { $("#copy").textContent = "It is in the address bar"; }
-      setTimeout(() => { $("#copy").textContent = "Copy the link"; }, 2000);
+      setTimeout(() => { $("#copy").textContent = "Copy link"; }, 2000);
     });
   }
 
