@@ -125,7 +125,8 @@
         if (state.paths) {
           pen.lineWidth = 1;
           pen.globalAlpha = 0.45;
-          for (let i = 0; i < Math.min(60, state.n); i++) {
+          const smooth = !stochastic(state) && state.walk !== "forward";                 // jagged paths of all would be a thicket
+          for (let i = 0; i < Math.min(smooth ? 60 : 8, state.n); i++) {
             pen.strokeStyle = palette[hues[i]];
             pen.beginPath();
             pen.moveTo(X(states[0].x_t[2 * i]), Y(states[0].x_t[2 * i + 1]));
@@ -164,8 +165,7 @@
         return stamp;
       }
 
-      // An arrow is the score times 1−ᾱ_t: from x_t to where the denoiser believes √ᾱ_t x_0 to be.  Its direction is exact, its length is squeezed to fit
-      // its cell.
+      // An arrow is the score times √(1−ᾱ_t), which is −ε̂: away from the noise.  Its direction is exact, its length is squeezed to fit its cell.
       // It changes slowly, and drawing it costs more than all else: while the film runs it is drawn anew for every twentieth t only.
       function field(target, w, h, scale, t) {
         t = Math.max(play.playing ? Math.round(t / 20) * 20 : t, 1);
@@ -174,7 +174,7 @@
         const cell = CELL / scale, columns = Math.floor(w / 2 / CELL), rows = Math.floor(h / 2 / CELL), x = [];
         const X = x => w / 2 + x * scale, Y = y => h / 2 - y * scale;
         for (let i = -columns; i <= columns; i++) for (let j = -rows; j <= rows; j++) x.push(i * cell, j * cell);
-        const points = Float64Array.from(x), variance = schedule.noise(t) ** 2, pull = lab.score(denoise, schedule)(points, t).map(v => v * variance);
+        const points = Float64Array.from(x), noise = schedule.noise(t), pull = lab.score(denoise, schedule)(points, t).map(v => v * noise);
         const sheet = document.createElement("canvas"), pen = sheet.getContext("2d");
         sheet.width = target.canvas.width;
         sheet.height = target.canvas.height;
@@ -186,7 +186,7 @@
         for (let i = 0; i < points.length; i += 2) {
           const length = Math.hypot(pull[i], pull[i + 1]);
           if (length < 1e-9) continue;
-          const reach = cell * 0.8 * Math.tanh(1.5 * length), dx = pull[i] / length * reach * scale, dy = -pull[i + 1] / length * reach * scale;
+          const reach = cell * 0.8 * Math.tanh(0.8 * length), dx = pull[i] / length * reach * scale, dy = -pull[i + 1] / length * reach * scale;
           const x = X(points[i]), y = Y(points[i + 1]), head = 0.28;
           pen.moveTo(x, y);
           pen.lineTo(x + dx, y + dy);

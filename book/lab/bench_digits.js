@@ -83,7 +83,7 @@
           pen.fillRect(left, top, cell + 0.5, cell + 0.5);
           if (mode === "hidden" && hidden[i]) {                 // a second cue besides the colour: stripes
             pen.fillStyle = lab.colour("orange");
-            pen.fillRect(left, top, cell + 0.5, cell + 0.5);
+            pen.fillRect(Math.floor(left), Math.floor(top), Math.ceil(cell) + 1, Math.ceil(cell) + 1);
             pen.strokeStyle = lab.colour("stripe"); pen.lineWidth = 1.5;
             pen.beginPath();
             pen.moveTo(left + 2, top + cell - 2); pen.lineTo(left + cell - 2, top + 2);

@@ -91,7 +91,7 @@
             for (const end of [1, state.T]) {
               const {pen, X, Y} = plots.beta;
               pen.beginPath();
-              pen.arc(X(end / state.T), Y(per(two[which].beta[end])), 5, 0, 7);
+              pen.arc(X(end / state.T), Y(Math.max(per(two[which].beta[end]), 1e-5)), 5, 0, 7);
               pen.fillStyle = lab.colour("card"); pen.fill();
               pen.setLineDash([]); pen.lineWidth = 2; pen.strokeStyle = lab.colour(which === "a" ? "blue" : "vermilion"); pen.stroke();
             }

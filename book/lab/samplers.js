@@ -18,14 +18,14 @@ room(lab => {
     return Array.from({length: S + 1}, (_, k) => Math.floor((2 * (S - k) * T + S) / (2 * S)));
   }
 
-  // S steps that are even in log SNR, from T down to t = 1, and then to the data, where it is infinite.   A walk then visits the same noise levels under
-  // every schedule.
+  // The times of a walk in S steps that are even in log SNR: so it visits the same noise levels under every schedule.   Beyond ±8 there is nothing to do,
+  // 2 % of the amplitude is signal there, or noise; the even part lies within, T stands before it and 0 behind.
   function timesteps_in_log_snr(schedule, steps) {
-    const {T, log_snr} = schedule, S = steps;
+    const {T, log_snr} = schedule, S = steps, clamp = v => Math.min(Math.max(v, -8), 8), first = clamp(log_snr[T]), last = clamp(log_snr[1]);
     if (S === 1) return [T, 0];                                                         // one step has no even part
     const times = [T];
     for (let k = 1; k < S; k++) {
-      const wanted = log_snr[T] + (log_snr[1] - log_snr[T]) * k / (S - 1);
+      const wanted = first + (last - first) * k / (S - 1);
       let t = T;
       while (t > 1 && Math.abs(log_snr[t - 1] - wanted) <= Math.abs(log_snr[t] - wanted)) t--;
       times.push(Math.max(Math.min(t, times[k - 1] - 1), S - k));                       // no time twice, and room for those that follow

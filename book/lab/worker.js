@@ -64,7 +64,7 @@ room(lab => {
         }
       },
 
-      // Where the probability-flow ODE ends: a thousand steps of second order, as exact as the table of ᾱ allows.
+      // Where the probability-flow ODE ends: a thousand steps of second order, as exact as the table of ᾱ allows (1e-4 on the ring).
       async ode({id, means, variance, labels, schedule: name, y, scale, x}) {
         const schedule = lab.by_name(name), mixture = new lab.Mixture(means, variance, null, labels), all = mixture.denoiser(schedule);
         const denoise = y === null ? all : lab.classifier_free(mixture.denoiser(schedule, y), all, scale);
