@@ -18,6 +18,9 @@ test-fast: .venv/test      # the unit tests, without the slow ones: pictures of 
 lab: .venv/ready           # open the course
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+play:                      # open the laboratory, in the browser, without a server
+	$(PYTHON) -c "import pathlib, webbrowser; webbrowser.open(pathlib.Path('book/lab/index.html').resolve().as_uri())"
+
 notebooks: .venv/ready     # execute and save all notebooks
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	$(BIN)/python notebooks/slim.py notebooks/*.ipynb
@@ -31,4 +34,4 @@ notebooks: .venv/ready     # execute and save all notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,teach]"
 	touch $@
 
-.PHONY: run test test-fast lab notebooks
+.PHONY: run test test-fast lab play notebooks
