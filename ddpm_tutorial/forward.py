@@ -188,7 +188,7 @@ def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict
 
 @checked
 def score(denoiser: Denoiser, schedule: Schedule) -> Callable[[Tensor, int | Tensor], Tensor]:
-    """The score that a denoiser stands for:  (x_t, t) → ∇ log q_t(x_t) = -ε̂(x_t, t) / √(1-ᾱ_t).   ([3] writes s_θ.)
+    """[3]: the score that a denoiser stands for,  (x_t, t) → ∇ log q_t(x_t) = -ε̂(x_t, t) / √(1-ᾱ_t).
 
     The field of arrows that point to where the data are denser.  For one x_0, log q(x_t|x_0) is
     -‖x_t - √ᾱ_t x_0‖²/2(1-ᾱ_t), and its gradient -(x_t - √ᾱ_t x_0)/(1-ᾱ_t) is -ε/√(1-ᾱ_t).

@@ -125,7 +125,7 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
 
 @checked
 def known(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, mask: Tensor) -> Denoiser:
-    """Inpainting: keep what is known:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known, shaped to fit it.
+    """[5] in its simplest form, inpainting:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known.
 
     At t = 0 the known pixels come out exactly.  Why the others follow: x_t carries the known ones
     under its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t

@@ -163,7 +163,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
 
 @checked
 def flow(T: int = 1000) -> Schedule:
-    """Flow matching as a schedule: the straight path  (1-u) x_0 + u ε,  u = t/T ([5] section 4.1, with time the other way round), scaled to variance 1:
+    """[5] section 4.1 as a schedule: the straight path  (1-u) x_0 + u ε,  u = t/T (there time runs the other way), scaled to variance 1:
 
         ᾱ_t = (1-u)² / ((1-u)² + u²),   so that  SNR_t = ((1-u)/u)²,   with β_t ≤ 0.999.
 
