@@ -187,7 +187,7 @@ class DDPM(nn.Module):
         """Images number first … first+n-1 of this seed, (n, C, H, W) in [-1, 1].
 
         y         labels, one for all or (n,); None: the null label everywhere
-        sampler   dpm++: second order, few calls (what is best, and how few: benchmarks/README.md);
+        sampler   dpm++: second order, few calls (how few, measured: benchmarks/calls.md);
                   ddim: the first-order walk, with its eta;  ddpm: the paper's chain, with its variance
         steps     calls of the network in a walk, 1 … T; default 20, and all T for ddpm
         spacing   of their times: log-snr or even (in t); default: log-snr for dpm++, even for the others
