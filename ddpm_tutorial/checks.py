@@ -1,4 +1,4 @@
-"""Every sentence about bad input: what was given, what is allowed, what to do.
+"""What is said about bad arguments of the subject: what was given, what is allowed, what to do.
 
 In this package a name means one thing: `x_t` is a noisy batch, `t` its time, `schedule` a Schedule, wherever they stand.  So the public functions of
 the subject wear `@checked`, which looks up each argument *by its name* in the table at the end of this file, and says the sentence there.  What is
@@ -6,7 +6,7 @@ left in the function is its equation.  What a name cannot say (a step that needs
 
 Where a letter means two things, the declared type tells them apart: "s: float" is the offset of the cosine schedule, "s" is a time.
 
-The checks look at values on the CPU only, since a GPU would have to stop and wait; and they step aside while torch compiles or exports.
+No check looks at values on a CUDA GPU, which would have to stop and wait; and all step aside while torch compiles or exports.
 A leaf: this file imports nothing of ours.
 """
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 F = TypeVar("F", bound=Callable)
 
 PREDICTIONS = ("eps", "x0", "v", "velocity")
+SAMPLERS = ("ddpm", "ddim", "dpm++")
 SIGNAL_MAX = 0.05   # sampling starts from N(0, I); with more signal than this left at T it starts from the wrong place
 
 
@@ -570,7 +571,7 @@ RULES: dict[str, Callable] = {
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
     "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
     "predict": _words("prediction", *PREDICTIONS), "decoder": _words("decoder", "gaussian", "discretised"),
-    "sampler": _words("sampler", "ddpm", "ddim", "dpm++"), "spacing": _perhaps(_words("spacing", "even", "log-snr")),
+    "sampler": _words("sampler", *SAMPLERS), "spacing": _perhaps(_words("spacing", "even", "log-snr")),
     **dict.fromkeys(("denoiser", "net", "cond", "uncond", "log_prob", "step", "inside", "outside"), _function), "noise": _perhaps(_function),
     "indices": _indices, "weight": _weight, "data": _data, "dropped": _dropped,
 }

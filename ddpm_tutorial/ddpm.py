@@ -12,7 +12,7 @@ predicts, and offers the other files as methods:
     model(x_0, y)      its loss           model.denoiser(y, scale)      itself as a function (x_t, t) → ε̂
     model.sample(n)    images             model.trajectory(n)           the same walk, state by state
     model.add_noise    the forward process    model.interpolate(a, b)   from one image to another
-    model.save, DDPM.load                 one file, or a folder in diffusers' layout
+    model.save, DDPM.load                 one file; load opens a folder in diffusers' layout, too
 
 For example:
 
@@ -89,15 +89,17 @@ def drop_labels(y: Tensor, dropped: Tensor, null: int) -> Tensor:
 
 @dataclass(frozen=True)
 class DDPMConfig:
-    """What a model is; stored as JSON in the header of its weights.   The defaults are the paper's.
+    """What a model is; stored as JSON in the header of its weights.
 
-    Everything that must be the same when the weights are used again, and nothing else: how a model
-    is trained is `TrainConfig`'s, and how it is sampled is said when it is sampled.
+    What must be the same when the weights are used again, with two companions: p_uncond, which
+    training uses, and clip, a default for sampling.  The rest of training is `TrainConfig`'s, the
+    rest of sampling is said when sampling.  T, schedule, prediction and clip are the paper's by
+    default; the network is a small one (the paper's is `UNetConfig.cifar10()`).
     """
 
     image_size: int = 32                                        # pixels a side
     channels: int = 3                                           # 1 grey, 3 colour
-    timesteps: int = 1000                                       # T: it belongs to the weights, who know times by their number
+    timesteps: int = 1000                                       # T: the network knows times by their number
     schedule: str = "linear"                                    # linear, cosine, sigmoid, quadratic, flow; "custom" when one is passed in
     predict: str = "eps"                                        # what the network predicts: eps, x0, v or velocity
     clip: bool = True                                           # clamp x̂_0 to [-1, 1] while sampling
@@ -193,10 +195,10 @@ class DDPM(nn.Module):
         spacing   of their times: log-snr or even (in t); default: log-snr for dpm++, even for the others
         eta       DDIM's noise: 0 none … 1 as much as DDPM;   variance: DDPM's, small (β̃) or large (β)
         scale     guidance: 0 forgets y, 1 takes it as it was learnt, more than 1 sharpens
-        seed      image i is a function of (seed, i, y_i) and of nothing else: image 7 of a thousand is
-                  image 7 of ten, and can be drawn alone with first=7, n=1
+        seed      the other arguments being equal, image i depends on (seed, i, y_i) only, up to rounding:
+                  image 7 of a thousand is image 7 of ten, and can be drawn alone with first=7, n=1
         clip      clamp x̂_0 to [-1, 1] on the way; default: as the model was made
-        batch     images at a time: it bounds the memory, and changes nothing else
+        batch     images at a time: it bounds the memory, and changes nothing but rounding
 
         ValueError or TypeError, before anything is drawn, where one of them cannot be.
         """
@@ -246,6 +248,7 @@ class DDPM(nn.Module):
         same z ([1] Figure 8).  Both get the same ε, where the paper draws two: so the mixture keeps
         its variance.  The larger t, the less is left of a and b, and the freer the images between.
         """
+        checks.choice(sampler, "sampler of interpolate", ("ddim", "ddpm"))
         # Between a and b, ends included; a label for each of the n, or one for all.
         both, weight, y = self._images(torch.stack([a, b])), torch.linspace(0, 1, n), self._labels(n, y)        # (2, C, H, W), (n,), (n,)
         if sampler == "ddim":

@@ -20,7 +20,6 @@ the integral.  That of the normal is itself times -(x_t - √ᾱ_t x_0)/(1-ᾱ_t
 is an average over everything that may lie behind x_t:  ∇ log q_t(x_t) = -E[ε | x_t] / √(1-ᾱ_t).
 
 [1] Efron. Tweedie's Formula and Selection Bias. JASA 106, 2011
-[2] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239
 """
 
 import math
@@ -187,7 +186,7 @@ def spiral(n: int = 1000, seed: int = 0) -> Tensor:
     learn.
     """
     generator = torch.Generator().manual_seed(seed)
-    # √ of an even number is even over the disc's area; the angle turns 1¾ times on the way out.
-    r = torch.rand(n, generator=generator).sqrt()                                                                       # even over the disc
+    # r = √ of a uniform number, as for points spread evenly over a disc; the angle turns 1¾ times on the way out.
+    r = torch.rand(n, generator=generator).sqrt()                                                                       # uniform over the disc's area
     points = torch.stack([(3.5 * math.pi * r).cos(), (3.5 * math.pi * r).sin()], 1) * r[:, None]
     return 0.9 * points + 0.02 * torch.randn(n, 2, generator=generator)

@@ -52,8 +52,8 @@ def q_sample(schedule: Schedule, x_0: Tensor, eps: Tensor, t: int | Tensor) -> T
     and one ε can stand for all of them.  That is why training needs no walk: any t is one line
     away.
 
-    (With √ᾱ_t and √(1-ᾱ_t) the power stays 1.  With ᾱ_t and 1-ᾱ_t, a frequent slip, it falls to a
-    half.)
+    (For data of power 1, √ᾱ_t and √(1-ᾱ_t) keep it at 1.  ᾱ_t and 1-ᾱ_t, a frequent slip, let it
+    fall, at worst to a half.)
     """
     return schedule.signal(t, x_0) * x_0 + schedule.noise(t, x_0) * eps                             # x_t                      (B, *D)
 
@@ -138,9 +138,10 @@ def target(schedule: Schedule, x_0: Tensor, eps: Tensor, t: int | Tensor, predic
 def to_eps(schedule: Schedule, x_t: Tensor, out: Tensor, t: int | Tensor, predict: str = "eps") -> Tensor:
     """Read a network's output as ε, whatever it was trained to predict.
 
-    Two equations with two unknowns: x_t = a x_0 + b ε with a = √ᾱ_t, b = √(1-ᾱ_t), and `target`. v
-    = a ε - b x_0:  a v + b x_t = (a² + b²) ε = ε.      velocity u = ε - x_0:  x_t + a u = (a + b)
-    ε.
+    Two equations with two unknowns, x_t = a x_0 + b ε with a = √ᾱ_t, b = √(1-ᾱ_t), and `target`:
+
+        v = a ε - b x_0:          a v + b x_t  =  (a² + b²) ε  =  ε
+        velocity u = ε - x_0:     x_t + a u    =  (a + b) ε
     """
     match predict:
         case "eps":      return out
@@ -179,9 +180,10 @@ class NetDenoiser:
 def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict: str = "eps") -> Denoiser:
     """A network as a denoiser: `net(x_t, t)` or, with labels y (B,), `net(x_t, t, y)`; t reaches it as (B,) on x_t's device.
 
-    From here on nobody asks what the network predicts, which precision its layers have, or whether
-    it is a network at all.  The answer has x_t's type: left in bfloat16, every later step would be
-    rounded to eight bits.  A module is in eval mode for the call and gets its modes back.
+    From here on no sampler asks what the network predicts, which precision its layers have, or
+    whether it is a network at all.  (Only `guidance.classifier_free` looks, to ask one network once
+    and not twice.)  The answer has x_t's type: left in bfloat16, every later step would be rounded
+    to eight bits.  A module is in eval mode for the call and gets its modes back.
     """
     return NetDenoiser(net, schedule, y, predict)
 
@@ -190,10 +192,10 @@ def denoiser(net: Callable, schedule: Schedule, y: Tensor | None = None, predict
 def score(denoiser: Denoiser, schedule: Schedule) -> Callable[[Tensor, int | Tensor], Tensor]:
     """[3]: the score that a denoiser stands for,  (x_t, t) → ∇ log q_t(x_t) = -ε̂(x_t, t) / √(1-ᾱ_t).
 
-    The field of arrows that point to where the data are denser.  For one x_0, log q(x_t|x_0) is
-    -‖x_t - √ᾱ_t x_0‖²/2(1-ᾱ_t), and its gradient -(x_t - √ᾱ_t x_0)/(1-ᾱ_t) is -ε/√(1-ᾱ_t).
-    Averaged over all x_0 that may lie behind x_t, as the best denoiser does, it is the score of the
-    noisy data.
+    The field of arrows that point to where the data are denser.  For one x_0, log q(x_t|x_0) is, up
+    to a constant, -‖x_t - √ᾱ_t x_0‖²/2(1-ᾱ_t), and its gradient -(x_t - √ᾱ_t x_0)/(1-ᾱ_t) is
+    -ε/√(1-ᾱ_t).  Averaged over all x_0 that may lie behind x_t, as the best denoiser does, it is
+    the score of the noisy data.
     """
     return lambda x_t, t: -denoiser(x_t, t) / schedule.noise(t, x_t)
 

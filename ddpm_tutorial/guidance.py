@@ -11,9 +11,8 @@ sampler, no loop and no metric knows about guidance.  They compose:
     clipped            keep x̂_0 where images live
     known              keep the pixels that are known: inpainting
 
-The first three change *which* distribution is sampled; with scale > 1 it is sharper than any
-p(x|y), and is in no training set.  The last two use that from x_t, x̂_0 says as much as ε̂: mend
-the one, and form the other anew.
+Guidance with scale > 1 samples another distribution than p(x|y), as a rule a sharper one.  The last
+two use that, once x_t is given, x̂_0 and ε̂ say the same: they mend x̂_0, and form ε̂ anew.
 
 [1] Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. arXiv:2105.05233
 [2] Ho, Salimans. Classifier-Free Diffusion Guidance. arXiv:2207.12598
@@ -125,13 +124,14 @@ def clipped(denoiser: Denoiser, schedule: Schedule, low: float = -1.0, high: flo
 
 @checked
 def known(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, mask: Tensor) -> Denoiser:
-    """[5] in its simplest form, inpainting:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known.
+    """[5], but simpler, inpainting:  ε → x̂_0 → the known pixels put in → ε.   mask (bool): true where x_0 is known.
 
     At t = 0 the known pixels come out exactly.  Why the others follow: x_t carries the known ones
     under its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t
     is not told what we know: of two numbers with correlation 0.9, the first known to be 1.5, the
     second comes out at 0.67 ± 0.72 by DDIM and 0.94 ± 0.60 by DDPM, where 1.35 ± 0.44 is right (a
-    test says so).  RePaint [5] walks to and fro to mend that.
+    test says so).  RePaint [5] puts the known
+    pixels, freshly noised, into x_s instead, and walks to and fro to mend that.
     """
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
         guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                 # x̂_0                   (B, *D)

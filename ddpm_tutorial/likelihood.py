@@ -4,11 +4,13 @@ A model that gives the image x_0 the probability p_θ(x_0) can write it down in 
 ln 2: bits).  That number cannot be had: it is an integral over all walks that end in x_0.  But it
 has an upper bound that can, and training on the bound is where DDPM's loss comes from:
 
-    -log p(x_0)  ≤  L_T  +  Σ_{t>1} L_{t-1}  +  L_0                                                                     [1] eq. 5
+    -log p(x_0)  ≤  E_q[ L_T  +  Σ_{t>1} L_{t-1}  +  L_0 ]                                                              [1] eq. 5
 
     L_T     = KL( q(x_T|x_0) ‖ N(0, I) )                         nothing to learn; ≈ 0 if the schedule ends in noise
     L_{t-1} = KL( q(x_{t-1}|x_t, x_0) ‖ p_θ(x_{t-1}|x_t) )       two Gaussians: the true posterior, and the model's guess of it
     L_0     = -log p_θ(x_0|x_1)                                  the decoder writes the last step down
+
+E_q is the mean over the noisy images x_1 … x_T of this x_0.
 
 Read as a message: somebody who knows x_0 and somebody who knows the model walk the chain down
 together.  At every step the first tells the second what the model did not guess, which costs
@@ -17,7 +19,7 @@ L_{t-1} (KL is the price of a wrong guess); at the end the exact grey levels, wh
 ddpm.py's loss is these terms with the weights of eq. 12 left out; here they are with their weights.
 Notebook 11 walks through this file.
 
-[1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, sections 2 and 3.3
+[1] Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. arXiv:2006.11239, sections 2 and 3.1 to 3.3
 """
 
 import math
@@ -54,11 +56,13 @@ def terms(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, eps: Tensor, t: i
     eq. 8).
 
     variance: of p_θ, as `ddpm_step` has it: "small" β̃_t, with β̃_2 for the decoder, where β̃_1 =
-    0; or "large" β_t.  With "small" and exact everything the bound is further from the truth than
-    with "large" on N(0, I) data, since the true step back is wider than β̃. decoder: "gaussian", a
-    density, for data that are real numbers; or "discretised" [1] eq. 13, a probability, for images
-    of `levels` grey levels, spread evenly over [-1, 1] (256; the digits have 17).  A density of
-    grey levels would be meaningless: it grows without limit as the model gets surer.
+    0; or "large" β_t.  On N(0, I) data, with everything exact, "small" gives the looser bound,
+    since the true step back is wider than β̃.
+
+    decoder: "gaussian", a density, for data that are real numbers; or "discretised" [1] eq. 13, a
+    probability, for images of `levels` grey levels, spread evenly over [-1, 1] (256; the digits
+    have 17).  A density of grey levels would be meaningless: it grows without limit as the model
+    gets surer.
     """
     x_t = q_sample(schedule, x_0, eps, t)                                                               # (B, *D)
     guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                             # x̂_0          (B, *D)
@@ -93,8 +97,8 @@ def bits_per_dim(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, variance: 
     """The whole bound of images x_0 (B, *D), one ε per image and t: T calls of the denoiser.
 
     Per dimension, so that images of all sizes compare; in bits, so that 8 is what a pixel of 256
-    levels costs without any model.  Every term counts: training by L_simple hardly looks at the
-    small t, where most of the bits are.
+    levels costs without any model.  Every term counts:  L_simple gives the small t, where most of
+    the bits are, far less weight than the bound does.
     """
     checks.batch_for_bits(x_0, decoder)
     # One ε for each image and t: each term is an estimate with its own luck, and their mean over images is what to trust.

@@ -50,9 +50,9 @@ class State(NamedTuple):
 def timesteps(T: int, steps: int | None = None) -> list[int]:
     """The times T = τ_S > … > τ_0 = 0 of a walk in S even steps (default T), for any 1 ≤ S ≤ T.
 
-    τ_i is i·T/S rounded, in integers: floats would repeat or skip a time for some S.  It begins at
-    T, where x_T was drawn, and ends at 0, the data.  Lists that begin below T, or end at 1, are
-    common, and cost quality that no number of steps brings back.
+    τ_i is i·T/S rounded, in integers: a float stride, truncated or summed up, can miss T or add a
+    time.  It begins at T, where x_T was drawn, and ends at 0, the data.  Lists that begin below T,
+    or end at 1, are common, and cost quality that no number of steps brings back.
     """
     S = steps or T                                                                              # S + 1 times for S steps
     return [(2 * i * T + S) // (2 * S) for i in range(S, -1, -1)]
@@ -110,8 +110,8 @@ def ddim_step(schedule: Schedule, x_t: Tensor, eps: Tensor, t: int, s: int, z: T
     the ε̂ that was just found (η = 0), or new z, or some of each, as long as the variances add up.
     The loss never looks at pairs of times, so one trained network serves all these walks.
 
-    η = 0 draws nothing, so x_T decides the picture, and may also go up (s > t), which is inversion;
-    η = 1 is DDPM's "small" step.
+    With η = 0 nothing is drawn: x_T alone decides the picture, and the step may also go up (s > t),
+    which is inversion; η = 1 is DDPM's "small" step.
     """
     x_0 = x0_from_eps(schedule, x_t, eps, t)                                                    # x̂_0                   (B, *D)
     if eta == 0 or s == 0:
@@ -132,9 +132,10 @@ def dpm_solver_2m() -> Callable[..., Tensor]:
 
         D = x̂_0 + (x̂_0 - x̂_0,last) / 2r,      r = (λ_t - λ_last) / (λ_s - λ_t),
 
-    then take DDIM's step with D in place of x̂_0.  Halving the steps divides the error by four,
-    where DDIM divides it by two, for the same number of calls.  The first step has no last one, and
-    at s = 0 λ is infinite: both are DDIM's.  It walks down only, and draws no noise.
+    then take DDIM's step with D in place of x̂_0.  Twice as many steps divide the error by about
+    four, where DDIM's is divided by about two; a step of either costs one call.  The first step has
+    no last one, and at s = 0 λ is infinite: both are DDIM's.  It walks down only, and draws no
+    noise.
     """
     last = None                                                 # (t, s, x̂_0) of the step before
 
@@ -161,9 +162,10 @@ def sample(denoiser: Denoiser, schedule: Schedule, x: Tensor, step: Callable = d
            times: Sequence[int] | None = None, noise: Noise | None = None) -> Iterator[State]:
     """Walk along the times and yield each State before it is left, and the last one at the end.
 
-    x: where the walk starts, (B, *D), N(0, I) at t = T.  step: one of the three above, or a
-    `functools.partial` of one.  times: a strictly monotone list within 0 … T, default
-    `timesteps(T, steps)`.  noise(t) is asked once for each step t → s with t > s > 0.
+    x: where the walk starts, (B, *D), N(0, I) at t = T.  step: `ddpm_step`, `ddim_step` (or a
+    `functools.partial` of one), or what `dpm_solver_2m()` makes.  times: a strictly monotone list
+    within 0 … T, default `timesteps(T, steps)`.  noise(t) is asked once for each step t → s with t
+    > s > 0.
 
     It yields, so that a film needs no copy of the loop; what you do not keep costs no memory.
     Without no_grad the whole walk would hang on one graph, and memory would grow with every step.
@@ -174,7 +176,8 @@ def sample(denoiser: Denoiser, schedule: Schedule, x: Tensor, step: Callable = d
 
 @torch.no_grad()
 def _walk(denoiser, schedule, x, step, times, noise):
-    """The loop of Algorithm 2: ask, show, step.  One call of the denoiser for each step, and what is shown costs none."""
+    """The loop of Algorithm 2: ask, show, step.  One call of the denoiser for each step; a walk that
+    ends above t = 0 costs one more, to show its last x̂_0."""
     for t, s in pairwise(times):
         eps = denoiser(x, max(t, 1))                            # no denoiser is trained at t = 0, where inversion begins
         yield State(t, x, x0_from_eps(schedule, x, eps, t))
@@ -210,9 +213,10 @@ def final(states: Iterable[State]) -> Tensor:
 def seeded_noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Noise:
     """noise(t) → the next z (len(indices), *shape), float32 on the CPU, whatever t is: make a new one for every walk.
 
-    Image i draws from its own stream, keyed by (seed, i), so it comes out the same alone or in a
-    batch of a thousand, on a CPU or a GPU.  (A torch CPU generator keeps 32 bits of its seed, so
-    that two streams in 10,000 may coincide; numpy's Philox takes the pair.)
+    Image i draws from its own stream, keyed by (seed, i), so its noise comes out the same alone or
+    in a batch of a thousand, on a CPU or a GPU.  (A torch CPU generator keeps 32 bits of its seed,
+    so that among 10,000 streams two may coincide, one chance in a hundred; numpy's Philox takes the
+    pair.)
     """
     # Philox counts: a stream is its key, and two keys never meet.
     streams = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in indices]

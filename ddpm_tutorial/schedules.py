@@ -1,7 +1,8 @@
 """The noise schedule: how much of the data is left at time t.
 
 Diffusion destroys an image a little at a time: at every step some of the signal is taken away, and
-as much noise is mixed in, so that the variance stays 1.  After t steps the share ᾱ_t ("alpha bar")
+as much noise is mixed in, so that data of
+variance 1 would keep it.  After t steps the share ᾱ_t ("alpha bar")
 of the signal's power is left, and 1-ᾱ_t of the power is noise:
 
     x_t = √ᾱ_t x_0 + √(1-ᾱ_t) ε,         1 = ᾱ_0  >  ᾱ_1  >  …  >  ᾱ_T ≈ 0
@@ -9,7 +10,7 @@ of the signal's power is left, and 1-ᾱ_t of the power is noise:
 
 That falling sequence is all that a diffusion is.  "Linear" and "cosine" are two curves by which it
 falls, β_t is how fast it falls at t, the signal-to-noise ratio is another way to write it;
-forward.py, samplers.py and likelihood.py ask for ᾱ and for nothing else.
+forward.py, samplers.py and likelihood.py ask for ᾱ, or for one of these.
 
 Conventions of the whole package (docs/notation.md):
   t = 0 is the data and t = 1 … T are noisy images, as in the papers; so every table has T+1 entries, and ᾱ_0 = 1 is one of them and no
@@ -86,7 +87,7 @@ class Schedule:
         """√(1-ᾱ_t), what multiplies ε in x_t; shaped and typed to multiply x.
 
         Formed in float64: in float32, 1 - ᾱ_1 = 1 - 0.9999 has lost four of its seven digits, and
-        the first steps are off by 5e-4.
+        the coefficient is off by 1e-4.
         """
         return like((1 - self.at(t)).sqrt(), x)
 
@@ -110,8 +111,8 @@ def from_betas(beta: Tensor) -> Schedule:
 
     Where it comes from: a step multiplies the signal by √(1-β), so its power by 1-β, and t steps by
     the product.  The noise of all t steps adds up to the rest, 1-ᾱ_t, because variances of
-    independent noises add and every step keeps the total at 1.  The product ends at t: ∏ up to T,
-    as two public courses print it, would be one number for all times.
+    independent noises add and every step keeps a total of 1 at 1.  The product ends at t: ∏ up to
+    T, as two public courses print it, would be one number for all times.
     """
     beta = torch.as_tensor(beta, dtype=torch.float64, device="cpu")
     return Schedule(torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)]))
@@ -130,7 +131,7 @@ def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedul
 
 @checked
 def quadratic(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
-    """√β_t linear, the "scaled linear" schedule of the code of [4]; β rescaled by 1000/T as in `linear`.
+    """√β_t linear: "quad" in the code of [1], the schedule of [4], "scaled_linear" in diffusers; β rescaled by 1000/T as in `linear`.
 
     The same ends as `linear`, and less noise in between.
     """

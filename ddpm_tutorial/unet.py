@@ -13,8 +13,8 @@ is stroke can be told only from far around: the way *down* makes the image small
 convolution sees a large part of it, and *attention* lets every place look at every other.  The
 *time* goes into every block, since the same grey speck is noise at t = 900 and a stroke at t = 10.
 
-Residual blocks, skips and a last layer that start at zero make a network that begins as "ε = 0" and
-learns from there; its first loss is 1.
+The last layer of every residual block, and of the network, starts at zero: so the network begins as
+"ε = 0" and learns from there.  Where ε is the target, its first loss is about 1.
 
 For example:
 
@@ -62,9 +62,9 @@ class UNetConfig:
 
     How to choose.  Levels: halve until 4 to 8 pixels a side are left, so that the middle sees the
     whole image.  Width: doubling `base` makes the network four times as large and slow, and is the
-    surest way to better images if there are enough of them.  Attention: at 16×16 and below; at full
-    size it costs more than all convolutions together.  Dropout: where the data are few (CIFAR-10:
-    0.1), against learning them by heart.
+    surest way to better images if there are enough of them.  Attention: at 16×16 and below; its
+    cost grows as (H·W)², and at full size soon exceeds that of the convolutions.  Dropout: where
+    the data are few (CIFAR-10: 0.1), against learning them by heart.
     """
 
     channels: int = 1                                           # of the image
@@ -145,7 +145,7 @@ class UNet(nn.Module):
         # The answer: normalised once more, and one number for each colour of each pixel.  No activation behind it, since noise
         # is positive and negative and has no bounds.
         self.norm_out = GroupNorm(c.groups, width)
-        self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says ε = 0, and its loss is 1
+        self.conv_out = zero(nn.Conv2d(width, c.channels, 3, padding=1))        # so an untrained net says 0, and its loss, with ε as target, is about 1
         # How pixels lie in memory, nothing else: a pixel's channels side by side.  Convolutions are faster so, on CPUs and GPUs.
         self.to(memory_format=torch.channels_last)
 
@@ -231,8 +231,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))                   # (B, width, H, W)     silu(x) = x·sigmoid(x), a smooth ReLU
-        h += self.emb(emb)[:, :, None, None]                    # (B, width, 1, 1): the same at every pixel; shape (B, width) would be an error
-                                                                # or, worse, where width happens to be W, a stripe for each column
+        h += self.emb(emb)[:, :, None, None]                    # (B, width, 1, 1): the same at every pixel; (B, width) would be added along
+                                                                # the wrong axes, where width is W and B is 1 or H, and else be an error
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))     # (B, width, H, W)
         return self.attention(self.shortcut(x) + h)             # a 1×1 convolution where the widths differ, or else x itself
 
@@ -242,14 +242,14 @@ class Block(nn.Module):
 class GroupNorm(nn.GroupNorm):
     """[4]: zero mean and unit variance within each image and group of channels, then a learnt scale and shift.
 
-    Noisy images are large and clean ones are not; without a norm a block would see inputs of any
-    size.  Each image is taken by itself.  A BatchNorm would take the batch together, all its noise
-    levels mixed, and while sampling use averages over all of them, though every image then has the
-    same t.
+    A sum that grows with every residual block would reach the next ones at any size; the norm
+    brings it back to 1.  Each image is taken by itself.  A BatchNorm would take the batch together,
+    all its noise levels mixed, and while sampling use averages over all of them, though every image
+    then has the same t.
     """
 
     def __init__(self, groups: int, width: int):
-        super().__init__(groups, width, eps=1e-6)               # diffusers' and Ho's ε, not torch's 1e-5: official weights feel it
+        super().__init__(groups, width, eps=1e-6)               # Ho's, and the official weights'; torch's and diffusers' default is 1e-5
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(widened(x))
@@ -292,8 +292,8 @@ class Downsample(nn.Module):
     """Halve the image by a strided convolution, padded on the right and below only, as in [1].
 
     Strided, and not a mean over 2×2: the network learns what to keep.  Padding all around works as
-    well, and shifts everything by half a pixel against official weights; nothing fails, images are
-    only worse.
+    well, and shifts everything by a pixel (half a pixel of the halved image) against official
+    weights; nothing fails, images are only worse.
     """
 
     def __init__(self, width: int):
@@ -354,7 +354,9 @@ class MLP(nn.Module):
 def zero(layer: nn.Module) -> nn.Module:
     """Start a layer at zero: it adds nothing until it has learnt something.
 
-    Its own weights get a gradient at once; it is the layers before it that wait, for one step.
+    It gets a gradient if all behind it let one through, and the layers before it wait until it is
+    not zero any more.  Here conv_out learns in the first step, the blocks' last layers in the
+    second, the rest in the third.
     """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

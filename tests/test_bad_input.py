@@ -549,6 +549,7 @@ BAD = {
         ("two sizes", lambda: model().interpolate(IMAGES[0], SEEN[0]), ValueError, r"a has shape \(1, 4, 4\) and b has shape \(1, 8, 8\)"),
         ("no images between", lambda: model().interpolate(IMAGES[0], IMAGES[1], n=0), ValueError, "n is 0.*≥ 1"),
         ("an unknown sampler", lambda: model().interpolate(IMAGES[0], IMAGES[1], sampler="euler"), ValueError, "euler.*ddpm.*ddim"),
+        ("a second-order sampler", lambda: model().interpolate(IMAGES[0], IMAGES[1], sampler="dpm++"), ValueError, r"dpm\+\+.*ddim, ddpm|steps belongs"),
         ("more steps than T", lambda: model().interpolate(IMAGES[0], IMAGES[1], steps=11), ValueError, "steps is 11.*1 … 10"),
         ("a time for DDIM", lambda: model().interpolate(IMAGES[0], IMAGES[1], t=3), ValueError, "steps belongs.*t to sampler='ddpm'"),
         ("a time above T", lambda: model().interpolate(IMAGES[0], IMAGES[1], sampler="ddpm", t=11), ValueError, "t is 11.*0 … 10"),
@@ -707,6 +708,7 @@ BAD = {
     "diffusers_layout.export": [
         ("a network of one's own", lambda: diffusers_layout.export(DDPM(PLAIN(), MLP()), "nothing"), ValueError, "MLP.*UNet only"),
         ("a name", lambda: diffusers_layout.export("digits", "nothing"), ValueError, "model is a str.*UNet only"),
+        ("a velocity", lambda: diffusers_layout.export(DDPM(PLAIN(predict="velocity")), "nothing"), ValueError, "'velocity'.*eps, x0, v only"),
     ],
 }
 

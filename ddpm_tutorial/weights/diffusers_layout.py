@@ -112,6 +112,8 @@ PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}           
 
 def diffusers_scheduler(schedule: Schedule, predict: str, clip: bool) -> dict:
     """The arguments of `DDPMScheduler` that make the same walk: our β, times spaced as ours, "small" variance."""
+    if predict not in PREDICTIONS:
+        raise ValueError(f"predict is {predict!r}; diffusers' DDPMScheduler has {', '.join(PREDICTIONS)} only")
     return {
         "num_train_timesteps": schedule.T, "trained_betas": schedule.beta[1:].tolist(), "prediction_type": PREDICTIONS[predict],
         "clip_sample": clip, "variance_type": "fixed_small", "timestep_spacing": "trailing",
@@ -145,12 +147,13 @@ def export(model: Any, folder: str | Path) -> Path:
     if not isinstance(net, UNet):
         raise ValueError(f"model is a {type(model).__name__}, its network a {type(net).__name__}; diffusers' layout has a place for a DDPM with a UNet only")
     folder, config = Path(folder), model.config
-    write(folder / "unet" / WEIGHTS, to_diffusers(net.state_dict()), "weights in diffusers' layout", {})
-    for name, content in {
+    described = {                                               # before anything is written: not every model of ours has a place there
         "unet/config.json": {"_class_name": "UNet2DModel", **diffusers_config(net.config, config.image_size)},
         "scheduler/scheduler_config.json": {"_class_name": "DDPMScheduler", **diffusers_scheduler(model.schedule, config.predict, config.clip)},
         "model_index.json": {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]},
-    }.items():
+    }
+    write(folder / "unet" / WEIGHTS, to_diffusers(net.state_dict()), "weights in diffusers' layout", {})
+    for name, content in described.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     return folder
