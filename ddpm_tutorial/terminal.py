@@ -18,6 +18,8 @@ from tempfile import TemporaryFile
 
 import torch
 
+from .weights.files import beside
+
 # Words.
 
 def sentence(error: Exception) -> str:
@@ -31,7 +33,7 @@ def sentence(error: Exception) -> str:
     return f"this should not have happened, please report it: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {text}"
 
 
-class _Steady:
+class Steady:
     """A stream that may lose words, and never a run: some code pages lack letters, and a pipe may be closed at its other end."""
 
     def __init__(self, stream):
@@ -52,8 +54,11 @@ class _Steady:
         with suppress(AttributeError, ValueError):              # there is none, as after 2>&-; closed
             try:
                 return getattr(self.stream, method)(*text)
+            except BlockingIOError:                             # a pipe that is full at the moment
+                pass
             except OSError:                                     # and nothing is left that Python would try to write at its end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def steady() -> Iterator[None]:
     mine = [n for n in numbers if signal.getsignal(n) == signal.SIG_DFL and threading.current_thread() is threading.main_thread()]
     form, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"ddpm_tutorial: {message}\n"
     try:
-        with redirect_stdout(_Steady(sys.stdout)), redirect_stderr(_Steady(sys.stderr)):           # type: ignore[type-var]
+        with redirect_stdout(Steady(sys.stdout)), redirect_stderr(Steady(sys.stderr)):           # type: ignore[type-var]
             for number in mine:
                 signal.signal(number, signal.default_int_handler)
             yield
@@ -146,14 +151,14 @@ def writable(folder: Path) -> None:
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A path beside it to write to, which then moves in: what fails on the way leaves nothing, or what was there."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    place = beside(path)
     try:
-        yield beside
-        os.replace(beside, path)
+        yield place
+        os.replace(place, path)
     finally:
-        beside.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    with written(path) as beside:
-        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    with written(path) as place:
+        place.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

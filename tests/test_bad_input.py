@@ -717,7 +717,7 @@ WITHOUT_ROWS = {
     "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
     "checkpoint.previous": "takes a path", "data.cache": "takes a path", "data.fingerprint": "takes a Dataset",
-    "devices.device": "takes nothing", "devices.processes": "takes nothing",
+    "devices.device": "test_command_line has its row", "devices.processes": "takes nothing",
     "devices.best_precision": "takes a torch.device", "draws.draw": "the loop's own; TrainConfig has the rows",
     "draws.seeded": "takes integers", "loop.learning_rate": "the loop's own; TrainConfig has the rows", "devices.gathered": "takes any tensor",
     "judging.floors": "test_judging has its rows, which need a judge",

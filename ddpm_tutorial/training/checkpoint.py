@@ -44,7 +44,7 @@ def save(state: TrainState, path: str | Path) -> Path:
     if path.exists():
         os.replace(path, previous(path))                        # a crash here leaves `new`, which `resume` finds
     os.replace(new, path)
-    tidy(path.parent, new.stem)
+    tidy(path.parent, new.name)
     return path
 
 

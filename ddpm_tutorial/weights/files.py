@@ -60,18 +60,18 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
             seen[place], own = name, tensor.detach().cpu().contiguous()
             kept[name] = own.clone() if own.untyped_storage().nbytes() > own.nbytes else own        # of a view into something larger, its own part
     text = json.dumps(header | ({"shared": twins} if twins else {}))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")      # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
+    place = beside(path)                                        # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
     try:
-        beside.mkdir(exist_ok=True)
-        save_file(kept, beside / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
-        with open(beside / path.name, "r+b") as file:           # Windows flushes writable files only
+        place.mkdir(exist_ok=True)
+        save_file(kept, place / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
+        with open(place / path.name, "r+b") as file:           # Windows flushes writable files only
             os.fsync(file.fileno())
-        os.chmod(beside / path.name, 0o644)                     # safetensors writes for the owner alone; a class shares its models
-        os.replace(beside / path.name, path)
+        os.chmod(place / path.name, 0o644)                     # safetensors writes for the owner alone; a class shares its models
+        os.replace(place / path.name, path)
     except SafetensorError as error:                            # such as a full disk
         raise OSError(f"{path} could not be written: {error}") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     return path
 
 
@@ -85,11 +85,15 @@ def checksum(tensors: Mapping[str, Tensor], kind: str, header: str) -> str:
     return digest.hexdigest()
 
 
+def beside(path: Path) -> Path:
+    """Where this process writes what is to be moved to the path when it is whole; with the same suffix, which says how a picture is written."""
+    return path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+
+
 def tidy(folder: str | Path, name: str = "*") -> None:
     """Clear away what a killed process was writing into this folder (under this name).  Nobody else may be writing there: see `run.alone_in`."""
-    for kind in ("safetensors", "json"):
-        for torn in Path(folder).glob(f".{name}.{kind}.*"):
-            shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
+    for torn in Path(folder).glob(f".unfinished-*-{name}"):
+        shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
 # Reading.
