@@ -1,4 +1,4 @@
-"""The command line:  python -m ddpm_tutorial train | sample | evaluate | classifier | doctor."""
+"""The command line:  python -m ddpm_tutorial train | sample | evaluate | classifier | export | doctor."""
 
 import argparse
 import json
@@ -131,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=between(int, 1, 10_000), default=15, help="times over the data")
     add("--seed", type=SEED, default=0, help="of everything random")
     add("--out", type=Path, metavar="FILE", help="weights; default runs/DATA-classifier.safetensors; one that exists is left alone")
+
+    add = command("export", _export, "write trained weights for other programs", "Write the network of trained weights as a graph that needs no Python.")
+    add("weights", help=WEIGHTS)
+    add("--onnx", type=Path, required=True, metavar="FILE", help="ONNX file to write; one that exists is left alone")
 
     command("doctor", _doctor, "say what this machine can do", "Print what this machine has, and try three training steps.")
     return parser
@@ -434,6 +438,15 @@ def _classifier(args) -> None:
         card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
     judging.save_classifier(stored, path, half=True, **card)
     print(f"{path}: SHA-256 {judging.sha256(path)}\n{json.dumps(card)}")
+
+
+def _export(args) -> None:
+    from .weights.onnx import export_onnx
+
+    path, model = new_file(args.onnx, ".onnx"), _model(args.weights, torch.device("cpu"))
+    with written(path) as place:
+        export_onnx(model, place)
+    print(path)
 
 
 def _doctor(args) -> None:

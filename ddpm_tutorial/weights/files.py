@@ -60,18 +60,18 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
             seen[place], own = name, tensor.detach().cpu().contiguous()
             kept[name] = own.clone() if own.untyped_storage().nbytes() > own.nbytes else own        # of a view into something larger, its own part
     text = json.dumps(header | ({"shared": twins} if twins else {}))
-    place = beside(path)                                        # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
+    apart = beside(path)                                        # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
     try:
-        place.mkdir(exist_ok=True)
-        save_file(kept, place / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
-        with open(place / path.name, "r+b") as file:           # Windows flushes writable files only
+        apart.mkdir(exist_ok=True)
+        save_file(kept, apart / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
+        with open(apart / path.name, "r+b") as file:            # Windows flushes writable files only
             os.fsync(file.fileno())
-        os.chmod(place / path.name, 0o644)                     # safetensors writes for the owner alone; a class shares its models
-        os.replace(place / path.name, path)
+        os.chmod(apart / path.name, 0o644)                      # safetensors writes for the owner alone; a class shares its models
+        os.replace(apart / path.name, path)
     except SafetensorError as error:                            # such as a full disk
         raise OSError(f"{path} could not be written: {error}") from None
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(apart, ignore_errors=True)
     return path
 
 
