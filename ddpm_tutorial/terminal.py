@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -18,19 +19,23 @@ from tempfile import TemporaryFile
 
 import torch
 
-from .weights.files import beside
-
 # Words.
 
 def sentence(error: Exception) -> str:
     """What a user is told; nobody should have to read a traceback."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|(can't|cannot) allocate memory", text, re.IGNORECASE):
+    if out_of_memory(error):
         return f"out of memory: fewer images, smaller images, or fewer at a time need less ({text:.200})"
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, FloatingPointError, MemoryError)):
         return text
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"this should not have happened, please report it: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {text}"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has an error of its own for it; Apple's GPUs and the CPU say it in words."""
+    words = "out of memory|not enough memory|(can't|cannot) allocate memory"
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE)))
 
 
 class Steady:
@@ -146,6 +151,17 @@ def writable(folder: Path) -> None:
             probe.write(bytes(2**20))                            # a full disk takes the name, and not the bytes
     except OSError as error:
         raise OSError(f"nothing can be written into {folder}: {error}") from None
+
+
+def beside(path: Path) -> Path:
+    """Where this process writes what is to be moved to the path when it is whole; with the same suffix, which says how a picture is written."""
+    return path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+
+
+def tidy(folder: str | Path, name: str = "*") -> None:
+    """Clear away what a killed process was writing into this folder (under this name).  Nobody else may be writing there: see `run.alone_in`."""
+    for torn in Path(folder).glob(f".unfinished-*-{name}"):
+        shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
 @contextmanager

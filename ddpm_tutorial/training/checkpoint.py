@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..checks import described, integer
 from ..ddpm import DDPM, DDPMConfig
 from ..schedules import Schedule
-from ..weights.files import check_fit, check_unet, configured, load_weights, read, tidy, unwrapped, write
+from ..terminal import tidy
+from ..weights.files import check_fit, check_unet, configured, load_weights, read, unwrapped, write
 from .state import BANDS, TrainConfig, TrainState
 
 FORMAT = 2                                                      # 2: moments by the parameter's name.  Without a number: by its index, and no checksum

@@ -27,8 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import data
-from ..terminal import Steady
-from ..weights.files import tidy
+from ..terminal import Steady, tidy
 from .checkpoint import save
 from .devices import device, processes
 from .loop import Progress, TrainState, train

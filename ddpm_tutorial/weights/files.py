@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from ..terminal import beside
 from ..unet import UNet, UNetConfig
 
 Config = TypeVar("Config")
@@ -83,17 +84,6 @@ def checksum(tensors: Mapping[str, Tensor], kind: str, header: str) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def beside(path: Path) -> Path:
-    """Where this process writes what is to be moved to the path when it is whole; with the same suffix, which says how a picture is written."""
-    return path.with_name(f".unfinished-{os.getpid()}-{path.name}")
-
-
-def tidy(folder: str | Path, name: str = "*") -> None:
-    """Clear away what a killed process was writing into this folder (under this name).  Nobody else may be writing there: see `run.alone_in`."""
-    for torn in Path(folder).glob(f".unfinished-*-{name}"):
-        shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
 # Reading.
