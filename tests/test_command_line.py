@@ -35,7 +35,7 @@ from ddpm_tutorial.weights import files
 SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
 CONFIG = DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)
 TRAIN = ["train", "--steps", "3", "--batch", "8", "--timesteps", "20", "--per-class", "0"]
-COMMANDS = ["train", "sample", "evaluate", "doctor"]
+COMMANDS = ["train", "sample", "evaluate", "classifier", "export", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -408,7 +408,7 @@ MISTAKES = [
     # Numbers.
     *[([*words, option, number], rf"{option}: '{re.escape(number)}' is no (whole )?number, [01] … ") for words, options in (
         (["train", "--out", "{tmp}/run"], ("--steps", "--timesteps", "--batch", "--micro", "--size", "--per-class", "--seconds", "--lr")),
-        (["sample", "{weights}", "--out", "{tmp}/s.png"], ("--n", "--steps")), (["evaluate", "{weights}", "--data", "digits"], ("--per-class",)),
+        (["sample", "{weights}", "--out", "{tmp}/s.png"], ("--n", "--steps")), (["evaluate", "{weights}", "--data", "digits"], ("--per-class", "--judges")),
         (["classifier", "--out", "{tmp}/c"], ("--epochs",))) for option in options for number in ("-1", "1e300", "None")],
     *[([*words, "--seed", seed], "no whole number, 0 … 9,223,372,036,854,775,807") for seed in ("-1", str(2**64), "1.5")
       for words in (["train", "--out", "{tmp}/run"], ["sample", "{weights}"], ["evaluate", "digits"], ["classifier"])],
@@ -454,6 +454,8 @@ MISTAKES = [
     (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/nowhere/n.json"], "there is no folder .*nowhere"),
     (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/n.csv"], "ends in .csv; it can be a .json"),
     (["classifier", "--out", "{tmp}/nowhere/c.safetensors"], "there is no folder .*nowhere"),
+    (["export", "{weights}", "--onnx", "{tmp}/nowhere/m.onnx"], "there is no folder .*nowhere"),
+    (["export", "{weights}", "--onnx", "{tmp}/m.pt"], "ends in .pt; it can be a .onnx"), (["export", "{weights}"], "required: --onnx"),
     (["train", "--out", "{tmp}/text.safetensors/run"], "text.safetensors"),
     (["train", "--out", "/"], "no name of a file or folder"),
 
