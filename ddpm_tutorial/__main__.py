@@ -1,12 +1,14 @@
-"""The command line:  python -m ddpm_tutorial train | sample | evaluate | classifier | doctor."""
+"""The command line:  python -m ddpm_tutorial train | sample | evaluate | classifier | export | doctor."""
 
 import argparse
 import json
 import platform
 import shlex
+import shutil
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from .training.checkpoint import resume
 from .training.devices import device, processes
 from .training.loop import TrainState, train
 from .training.recipes import RECIPES, recipe
-from .training.run import run, summary_writer, together
+from .training.run import alone_in, run, summary_writer, together
 from .weights import PRETRAINED
 
 
@@ -52,6 +54,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 MANY, SIZE, SEED = between(int, 1, 1_000_000), between(int, 1, 1024), between(int, 0, 2**63 - 1)
 SCALE = between(float, 0, 1000)
 WEIGHTS = "the folder of a run, or its model.safetensors or checkpoint.safetensors; or digits or mnist, which come with the package"
+DEVICE: dict[str, Any] = {"choices": ("cpu", "cuda", "mps"), "help": "where it is computed; default: the best that is there"}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 
 
@@ -76,14 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--stages", type=_stages, metavar="SIZE:STEPS,…", help="grow the images: 8:500,16:1000,32:2000 trains the same weights at each size in turn")
     add("--out", type=Path, metavar="FOLDER", help="results; default runs/DATA. A folder that exists is left alone: the run goes to FOLDER-2, -3, …")
     add("--resume", type=Path, metavar="FOLDER",
-        help="go on with the run in this folder, with the settings it was begun with; --data finds data that were moved, and --precision, --compile "
-             "and --micro may be others on another machine")
+        help="go on with the run in this folder, with the settings it was begun with; --data finds data that were moved, and --device, --precision, "
+             "--compile and --micro may be others on another machine")
     add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as recipes.py has it for the data set")
     add("--timesteps", type=MANY, metavar="T", help="length of the chain")
     add("--predict", help="what the network predicts: eps, x0 or v")
     add("--batch", type=between(int, 1, 65_536), help="images per step")
     add("--lr", type=between(float, 0, 1000), help="learning rate")
     add("--micro", type=between(int, 1, 65_536), metavar="N", help="images at a time, where a batch needs too much memory; the batch stays what it is")
+    add("--device", **DEVICE)
     add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network's layers; default: what suits the device")
     add("--compile", action="store_true", default=None, help="torch.compile the network: a minute of waiting; for GPUs: on two CPU cores it did not pay")
     add("--tensorboard", action="store_true", help="log to TensorBoard as well as to log.jsonl")
@@ -100,19 +104,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--eta", type=between(float, 0, 1), default=0.0, help="noise of DDIM: 0 none … 1 as much as DDPM")
     add("--scale", type=SCALE, help="guidance: 0 unconditional, 1 conditional, more than 1 guided; default 2")
     add("--seed", type=SEED, default=0, help="of the noise")
+    add("--device", **DEVICE)
     add("--out", type=Path, metavar="FILE", help="picture to write; default samples.png. One that exists is left alone: samples-2.png, …")
     add("--separate", type=Path, metavar="FOLDER", help="write each image into a file of its own, in a new folder")
 
     add = command("evaluate", _evaluate, "measure trained weights",
-                  "Agreement, Fréchet distance, inception-style score, precision, recall and memorisation of samples (DDIM, 50 steps), with intervals, "
-                  "beside what real images get.")
+                  "Agreement, Fréchet distance above its floor, kernel distance, inception-style score, precision, recall and memorisation of samples "
+                  "(DDIM, 50 steps), with intervals, beside what real images get.")
     add("weights", help=WEIGHTS)
     add("--data", help="the data set that it was trained on; default: what the run says")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=SIZE, help="resize the images to this many pixels")
     add("--per-class", type=between(int, 1, 100_000), default=100, metavar="N", help="samples per class")
     add("--scales", type=SCALE, nargs="+", help="guidance scales; default 1 and 2")
+    add("--judges", type=between(int, 1, 100), default=1, metavar="N",
+        help="classifiers that judge; the others are trained once, from seeds 1, 2, …, and kept in runs/judges")
     add("--seed", type=SEED, default=1, help="of the noise")
+    add("--device", **DEVICE)
     add("--out", type=Path, metavar="FILE", help="write the numbers as JSON, too")
 
     add = command("classifier", _classifier, "train a classifier that judges samples, or guides them",
@@ -123,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=between(int, 1, 10_000), default=15, help="times over the data")
     add("--seed", type=SEED, default=0, help="of everything random")
     add("--out", type=Path, metavar="FILE", help="weights; default runs/DATA-classifier.safetensors; one that exists is left alone")
+
+    add = command("export", _export, "write trained weights for other programs", "Write the network of trained weights as a graph that needs no Python.")
+    add("weights", help=WEIGHTS)
+    add("--onnx", type=Path, required=True, metavar="FILE", help="ONNX file to write; one that exists is left alone")
 
     command("doctor", _doctor, "say what this machine can do", "Print what this machine has, and try three training steps.")
     return parser
@@ -144,9 +156,9 @@ OF_MODEL, OF_TRAINING, OF_MACHINE = ("timesteps", "schedule", "predict"), ("step
 
 
 def _train(args) -> None:
-    from . import plots  # what is not installed is said now, and not after the training
+    from . import plots  # noqa: F401 (what is not installed is said now, and not after the training)
 
-    with together() as where:
+    with ExitStack() as held, together(args.device) as where:
         settings = _settings(args)
         dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
         settings |= _same(settings, dataset, str(args.resume))
@@ -158,10 +170,9 @@ def _train(args) -> None:
         if args.tensorboard:
             summary_writer()
 
-        chief, folder = processes()[0] == 0, args.resume or unused(args.out or Path("runs") / name)
-        if chief:
-            folder.mkdir(parents=True, exist_ok=bool(args.resume))
-            writable(folder)
+        folder = args.resume or unused(args.out or Path("runs") / name)
+        if processes()[0] == 0:
+            held.enter_context(_alone(folder, state, bool(args.resume)))
             write_json(folder / "run.json", settings)
             size = sum(p.numel() for p in state.model.net.parameters())
             print(f"{len(dataset.images):,} images of {name}, {size:,} parameters, on {where} in {state.config.precision}; results go to {folder}", flush=True)
@@ -171,20 +182,39 @@ def _train(args) -> None:
                 print(f"will not be measured: {unmeasured}", flush=True)
         first = state.step
         seconds = run(state, dataset.images, y, folder, settings["stages"], args.tensorboard)
-        if state.stop and chief:
-            sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {shlex.quote(str(folder))}")
-        if not chief or state.stop:
-            return
+        if processes()[0] == 0:
+            if state.stop:
+                sys.exit(f"stopped after step {state.step}; go on with:  python -m ddpm_tutorial train --resume {shlex.quote(str(folder))}")
+            _results(state, settings, dataset, per_class, folder, state.step - first, seconds)
 
-    # Save, and then say; draw and measure, and whatever becomes of that, say where everything is.
+
+@contextmanager
+def _alone(folder: Path, state: TrainState, resumed: bool) -> Iterator[None]:
+    """The folder of a run, held until the results are in it.  A new one is taken away again if not one step could be done, for want of memory for example."""
+    folder.mkdir(parents=True, exist_ok=resumed)
+    try:
+        writable(folder)
+        with alone_in(folder):
+            yield
+    except Exception:
+        if not resumed and not state.step:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _results(state: TrainState, settings: dict, dataset: data.Dataset, per_class: int, folder: Path, steps: int, seconds: float) -> None:
+    """Save, and then say; draw and measure, and whatever becomes of that, say where everything is."""
+    from . import plots
+
     model, failed = state.averaged_model(), []
     written = {"weights": model.save(folder / "model.safetensors"), "figures": folder / "figures.json"}
-    speed = round((state.step - first) * state.config.batch / seconds)
-    figures: dict[str, Any] = {"steps": state.step, "steps_timed": state.step - first, "seconds": round(seconds, 1), "images_per_second": speed}
+    speed = round(steps * state.config.batch / seconds)
+    figures: dict[str, Any] = {"steps": state.step, "steps_timed": steps, "seconds": round(seconds, 1), "images_per_second": speed}
     write_json(written["figures"], figures)
-    print(f"trained steps {first + 1:,} to {state.step:,} in {seconds:.1f} s, {speed:,} images/s", flush=True)
+    print(f"trained steps {state.step - steps + 1:,} to {state.step:,} in {seconds:.1f} s, {speed:,} images/s", flush=True)
     try:
-        written |= pictures(model, state.losses, plots.plain(name), tuple(map(plots.plain, dataset.classes)), folder)
+        name, classes = plots.plain(Path(settings["data"]).name), tuple(map(plots.plain, dataset.classes))
+        written |= pictures(model, state.losses, name, classes, folder)
     except Exception as error:
         failed.append(f"the pictures could not be drawn: {sentence(error)}")
     try:
@@ -285,16 +315,16 @@ def _begun(args, settings: dict, dataset: data.Dataset, where: torch.device) -> 
 
 # Sample and evaluate.
 
-def _model(name: str) -> DDPM:
+def _model(name: str, where: torch.device) -> DDPM:
     """Trained weights: by name, a file of weights or a checkpoint, the folder of a run, or one in diffusers' layout."""
     path = Path(name)
     if name not in PRETRAINED and (path / "run.json").is_file():
         path = next((path / kind for kind in ("model.safetensors", "checkpoint.safetensors") if (path / kind).is_file()), path / "model.safetensors")
     try:
-        return DDPM.load(name if name in PRETRAINED else path).to(device())
+        return DDPM.load(name if name in PRETRAINED else path).to(where)
     except ValueError:
         with suppress(ValueError, FileNotFoundError):           # it may be a checkpoint
-            return resume(path, device()).averaged_model()
+            return resume(path, where).averaged_model()
         raise
 
 
@@ -313,7 +343,7 @@ def _sample(args) -> None:
 
     from . import plots
 
-    model = _model(args.weights)
+    model = _model(args.weights, device(args.device))
     K, T, names, y = model.config.num_classes, model.schedule.T, model.config.classes, None
     if K is None and (given := [f"--{name}" for name in ("y", "scale") if getattr(args, name) is not None]):
         raise ValueError(f"this model has no classes to be guided by: leave out {', '.join(given)}")
@@ -345,8 +375,8 @@ def _sample(args) -> None:
     if picture:
         titles = [plots.plain(name) for name in names[:columns]] if y is None else []
         figure = plots.grid(torch.cat(images), columns, titles, plots.plain(names[y]) if names and y is not None else "")
-        with written(picture) as beside:
-            figure.savefig(beside, dpi=150)
+        with written(picture) as place:
+            figure.savefig(place, dpi=150)
     print(*filter(None, (picture, folder)), sep="\n")
 
 
@@ -358,7 +388,7 @@ def _evaluate(args) -> None:
         raise ValueError(f"there is no run.json beside {path} that says what it was trained on: give --data")
     settings = {"data_dir": None, "size": None} | begun | _where(args, named) | ({"size": args.size} if args.size else {})
     out = args.out and new_file(args.out, ".json")
-    model = _model(args.weights)
+    model = _model(args.weights, device(args.device))
     K, dataset = model.config.num_classes, data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
     if args.scales and K is None:
         raise ValueError("this model has no classes to be guided by: leave out --scales")
@@ -368,7 +398,7 @@ def _evaluate(args) -> None:
         raise ValueError(f"the model has {K} classes ({', '.join(model.config.classes) or 'without names'}), and {settings['data']} has "
                          f"{len(dataset.classes)}: {', '.join(dataset.classes)}; name the data set that it was trained on with --data")
     _measurable(settings, dataset, args.per_class)
-    rows = measured(model, settings, args.per_class, args.scales or [1.0, 2.0], args.seed)
+    rows = measured(model, settings, args.per_class, args.scales or [1.0, 2.0], args.seed, args.judges)
     if out:
         write_json(out, rows)
         print(out)
@@ -408,6 +438,15 @@ def _classifier(args) -> None:
         card["test_accuracy"] = metrics.accuracy(stored, x_test, y_test)
     judging.save_classifier(stored, path, half=True, **card)
     print(f"{path}: SHA-256 {judging.sha256(path)}\n{json.dumps(card)}")
+
+
+def _export(args) -> None:
+    from .weights.onnx import export_onnx
+
+    path, model = new_file(args.onnx, ".onnx"), _model(args.weights, torch.device("cpu"))
+    with written(path) as place:
+        export_onnx(model, place)
+    print(path)
 
 
 def _doctor(args) -> None:

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checks import described, integer
+
 # In a folder, a file is what its content says; Pillow would open forty formats, and start Ghostscript for one of them.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CLAIMS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")  # a file that is called so and is none is broken
@@ -41,21 +43,17 @@ class Dataset(NamedTuple):
 def normalise(images: Tensor) -> Tensor:
     """uint8 0 … 255  →  float32 -1 … 1.  The only door in."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        raise TypeError(f"images are {_given(images)}; they must be uint8, 0 … 255 (floats may be in [0, 1] or [-1, 1]: nobody can tell)")
+        raise TypeError(f"images are {described(images)}; they must be uint8, 0 … 255 (floats may be in [0, 1] or [-1, 1]: nobody can tell)")
     return images.float() / 127.5 - 1
 
 
 def denormalise(x: Tensor) -> Tensor:
     """float -1 … 1  →  uint8 0 … 255, rounded and clamped.  The only door out; denormalise(normalise(u)) == u for all 256 values."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"x is {_given(x)}; it must be floats in [-1, 1] (uint8 images are what comes out)")
+        raise TypeError(f"x is {described(x)}; it must be floats in [-1, 1] (uint8 images are what comes out)")
     if not x.is_cuda and x.isnan().any():
         raise ValueError("x holds NaN, which is no grey")
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def _given(images: object) -> str:
-    return f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
 
 
 def load(name: str | Path = "digits", split: str = "train", folder: str | Path | None = None, size: int | None = None) -> Dataset:
@@ -72,7 +70,7 @@ def load(name: str | Path = "digits", split: str = "train", folder: str | Path |
     if split not in ("train", "test"):
         raise ValueError(f"unknown split {split!r}; choose train or test")
     if size is not None:
-        _check(size)                                            # complains now, and not after the download
+        integer(size, "size")                                   # complains now, and not after the download
     if isinstance(name, str) and name in LOADERS:
         images, y, classes = LOADERS[name](split, folder)
     elif str(name) and (path := Path(os.path.expanduser(name))).is_dir():
@@ -102,8 +100,8 @@ def resize(images: Tensor, size: int) -> Tensor:
 
     So nothing aliases, integer factors give block means, and enlarging by an integer factor and shrinking again gives back the same image."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
-        raise TypeError(f"images are {_given(images)}; they must be uint8 (N, C, H, W)")
-    _check(size)
+        raise TypeError(f"images are {described(images)}; they must be uint8 (N, C, H, W)")
+    integer(size, "size")
     H, W = images.shape[2:]
     n = min(H, W)
     top, left = (H - n) // 2, (W - n) // 2
@@ -115,13 +113,6 @@ def resize(images: Tensor, size: int) -> Tensor:
     share = (torch.minimum(edge[1:], old + 1) - torch.maximum(edge[:-1], old)).clamp(min=0) * size / n     # (size, n), rows sum to 1
     share = share.float().to(images.device)
     return torch.cat([(share @ part.float() @ share.T).round().to(torch.uint8) for part in images.split(1000)])    # in parts: floats are 4 times larger
-
-
-def _check(size: int) -> None:
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"size is {size!r}; it must be an integer, ≥ 1")
-    if size < 1:
-        raise ValueError(f"size is {size}; it must be ≥ 1")
 
 
 # Embedded.

@@ -200,7 +200,12 @@ def score(denoiser: Denoiser, schedule: Schedule) -> Callable[[Tensor, int | Ten
     return lambda x_t, t: -denoiser(x_t, t) / schedule.noise(t, x_t)
 
 
-MODES: WeakKeyDictionary = WeakKeyDictionary()                  # a lock for each network: whoever changes its mode, or relies on it, holds it
+_locks: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def mode_of(net: nn.Module) -> RLock:
+    """A lock for each network: whoever changes its mode, or relies on it, holds it."""
+    return _locks.setdefault(net, RLock())
 
 
 @contextmanager
@@ -213,7 +218,7 @@ def evaluating(net: Callable):
     if not isinstance(net, nn.Module) or torch.compiler.is_compiling():
         yield
         return
-    with MODES.setdefault(net, RLock()):
+    with mode_of(net):
         training = [m for m in net.modules() if m.training] if net.training else []
         try:
             for module in training:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ import torch
 def sentence(error: Exception) -> str:
     """What a user is told; nobody should have to read a traceback."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|(can't|cannot) allocate memory", text, re.IGNORECASE):
+    if out_of_memory(error):
         return f"out of memory: fewer images, smaller images, or fewer at a time need less ({text:.200})"
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, FloatingPointError, MemoryError)):
         return text
@@ -31,7 +32,13 @@ def sentence(error: Exception) -> str:
     return f"this should not have happened, please report it: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}: {text}"
 
 
-class _Steady:
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has an error of its own for it; Apple's GPUs and the CPU say it in words."""
+    words = "out of memory|not enough memory|(can't|cannot) allocate memory"
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error), re.IGNORECASE)))
+
+
+class Steady:
     """A stream that may lose words, and never a run: some code pages lack letters, and a pipe may be closed at its other end."""
 
     def __init__(self, stream):
@@ -52,8 +59,11 @@ class _Steady:
         with suppress(AttributeError, ValueError):              # there is none, as after 2>&-; closed
             try:
                 return getattr(self.stream, method)(*text)
+            except BlockingIOError:                             # a pipe that is full at the moment
+                pass
             except OSError:                                     # and nothing is left that Python would try to write at its end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), self.stream.fileno())
 
 
 @contextmanager
@@ -63,7 +73,7 @@ def steady() -> Iterator[None]:
     mine = [n for n in numbers if signal.getsignal(n) == signal.SIG_DFL and threading.current_thread() is threading.main_thread()]
     form, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"ddpm_tutorial: {message}\n"
     try:
-        with redirect_stdout(_Steady(sys.stdout)), redirect_stderr(_Steady(sys.stderr)):           # type: ignore[type-var]
+        with redirect_stdout(Steady(sys.stdout)), redirect_stderr(Steady(sys.stderr)):           # type: ignore[type-var]
             for number in mine:
                 signal.signal(number, signal.default_int_handler)
             yield
@@ -143,17 +153,28 @@ def writable(folder: Path) -> None:
         raise OSError(f"nothing can be written into {folder}: {error}") from None
 
 
+def beside(path: Path) -> Path:
+    """Where this process writes what is to be moved to the path when it is whole; with the same suffix, which says how a picture is written."""
+    return path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+
+
+def tidy(folder: str | Path, name: str = "*") -> None:
+    """Clear away what a killed process was writing into this folder (under this name).  Nobody else may be writing there: see `run.alone_in`."""
+    for torn in Path(folder).glob(f".unfinished-*-{name}"):
+        shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """A path beside it to write to, which then moves in: what fails on the way leaves nothing, or what was there."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    place = beside(path)
     try:
-        yield beside
-        os.replace(beside, path)
+        yield place
+        os.replace(place, path)
     finally:
-        beside.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    with written(path) as beside:
-        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    with written(path) as place:
+        place.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

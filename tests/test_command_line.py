@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -24,14 +25,17 @@ from safetensors import SafetensorError
 from torch.optim.swa_utils import AveragedModel
 
 import ddpm_tutorial.__main__ as cli
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, data, plots, resume, save, terminal, train
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNet, UNetConfig, data, plots, resume, save, terminal, train
 from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.training import run as training_run
+from ddpm_tutorial.training.devices import device
+from ddpm_tutorial.training.run import alone_in
 from ddpm_tutorial.weights import files
 
 SMALL = UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=4)
 CONFIG = DDPMConfig(image_size=8, channels=1, timesteps=20, schedule="cosine", num_classes=10, unet=SMALL)
 TRAIN = ["train", "--steps", "3", "--batch", "8", "--timesteps", "20", "--per-class", "0"]
-COMMANDS = ["train", "sample", "evaluate", "doctor"]
+COMMANDS = ["train", "sample", "evaluate", "classifier", "export", "doctor"]
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +186,61 @@ def test_a_second_resume_of_a_run_in_stages_is_the_run_that_was_never_stopped(tm
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), run.state_dict().values()))
 
 
+def test_a_second_process_is_told_so_before_anything_is_changed(tmp_path, no_pictures):
+    """Not only while it trains: the folder is held from before run.json is written until the results are in it."""
+    interrupted(tmp_path)
+    before, said = contents(tmp_path), []
+
+    def second():
+        with pytest.raises(SystemExit, match="another process is training in") as stop:
+            cli.main(["train", "--resume", str(tmp_path), "--per-class", "0"])
+        said.append(stop.value.code)
+
+    with alone_in(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(said) == 1 and contents(tmp_path) == before | {"log.jsonl": b""}
+
+
+def test_pictures_are_drawn_in_the_folder_that_is_still_held(tmp_path, monkeypatch):
+    """A second process could otherwise go on with the run while its results are being written."""
+    held = []
+    monkeypatch.setattr(cli, "pictures", lambda *args: held.append(Path(args[-1]).resolve() in training_run._held) or {})
+    cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    assert held == [True] and not training_run._held
+
+
+def test_a_run_that_could_not_take_a_step_leaves_no_folder(tmp_path, monkeypatch):
+    """There is nothing in it to go on with; the next try has its name."""
+    def too_much(self, *args):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(UNet, "forward", too_much)
+    with pytest.raises(SystemExit, match=r"out of memory with 1 images at a time.*smaller network"):
+        cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["train"], ["train", "--resume", "{run}"], ["sample", "digits"], ["evaluate", "digits"]], ids=" ".join)
+def test_a_device_that_is_not_there_is_a_sentence(words, tmp_path, monkeypatch):
+    """Said before anything is made; one that is there is taken."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    interrupted(tmp_path)
+    before = everything(tmp_path)
+    with pytest.raises(SystemExit, match=r"^ddpm_tutorial: PyTorch finds no device 'cuda' on this machine; choose .*cpu$"):
+        cli.main([*(word.format(run=tmp_path) for word in words), "--device", "cuda"])
+    assert everything(tmp_path) == before
+
+
+def test_the_device_that_is_asked_for_is_taken(weights, tmp_path, monkeypatch):
+    """Where there is a better one, too."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cli.main(["sample", str(weights), "--device", "cpu", "--n", "1", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    assert (tmp_path / "x.png").is_file() and device("cpu") == torch.device("cpu") and device() == torch.device("cuda")
+
+
 def test_what_is_asked_for_is_what_is_trained(tmp_path, no_pictures):
     """Every option of train reaches the run, and stays with it."""
     cli.main([*TRAIN, "--micro", "3", "--lr", "0.001", "--precision", "float16", "--schedule", "linear", "--predict", "x0", "--seed", "4", "--size", "12",
@@ -317,6 +376,17 @@ def test_evaluate_measures_samples_beside_real_images(weights, capsys, quick_mea
     assert "nan" not in out
 
 
+def test_several_judges_are_asked_and_kept(weights, tmp_path, capsys, quick_measurement, monkeypatch):
+    """One number by one judge may be that judge's taste: beside it stand the lowest and the highest; the second judge is trained once."""
+    monkeypatch.chdir(tmp_path)
+    for trained in (True, False):
+        kept = tmp_path / "runs" / "judges" / "digits-8"
+        before = contents(kept) if kept.exists() else {}
+        cli.main(["evaluate", str(weights), "--data", "digits", "--per-class", "2", "--scales", "1", "--judges", "2"])
+        assert "lowest … highest of 2 judges" in capsys.readouterr().out
+        assert contents(kept).keys() == {"judge-1.safetensors"} and (contents(kept) != before) == trained
+
+
 def test_doctor_describes_the_machine_and_tries_three_steps(capsys):
     """What a student pastes into a question."""
     cli.main(["doctor"])
@@ -338,7 +408,7 @@ MISTAKES = [
     # Numbers.
     *[([*words, option, number], rf"{option}: '{re.escape(number)}' is no (whole )?number, [01] … ") for words, options in (
         (["train", "--out", "{tmp}/run"], ("--steps", "--timesteps", "--batch", "--micro", "--size", "--per-class", "--seconds", "--lr")),
-        (["sample", "{weights}", "--out", "{tmp}/s.png"], ("--n", "--steps")), (["evaluate", "{weights}", "--data", "digits"], ("--per-class",)),
+        (["sample", "{weights}", "--out", "{tmp}/s.png"], ("--n", "--steps")), (["evaluate", "{weights}", "--data", "digits"], ("--per-class", "--judges")),
         (["classifier", "--out", "{tmp}/c"], ("--epochs",))) for option in options for number in ("-1", "1e300", "None")],
     *[([*words, "--seed", seed], "no whole number, 0 … 9,223,372,036,854,775,807") for seed in ("-1", str(2**64), "1.5")
       for words in (["train", "--out", "{tmp}/run"], ["sample", "{weights}"], ["evaluate", "digits"], ["classifier"])],
@@ -384,6 +454,8 @@ MISTAKES = [
     (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/nowhere/n.json"], "there is no folder .*nowhere"),
     (["evaluate", "{weights}", "--data", "digits", "--out", "{tmp}/n.csv"], "ends in .csv; it can be a .json"),
     (["classifier", "--out", "{tmp}/nowhere/c.safetensors"], "there is no folder .*nowhere"),
+    (["export", "{weights}", "--onnx", "{tmp}/nowhere/m.onnx"], "there is no folder .*nowhere"),
+    (["export", "{weights}", "--onnx", "{tmp}/m.pt"], "ends in .pt; it can be a .onnx"), (["export", "{weights}"], "required: --onnx"),
     (["train", "--out", "{tmp}/text.safetensors/run"], "text.safetensors"),
     (["train", "--out", "/"], "no name of a file or folder"),
 

@@ -25,6 +25,7 @@ PLACES = ["{tmp}/new", "{tmp}/new.png", "{tmp}/new.json", "{tmp}/new.safetensors
 DATA = ["digits", "{tmp}/photos", "{tmp}/one", "{tmp}/empty", "{tmp}/broken", "{tmp}/file", "", "digit", "Digits", "~nobody", ".", "{tmp}/photos/cats"]
 WEIGHTS = ["{tmp}/run", "{tmp}/model.safetensors", "{tmp}/plain.safetensors", "{tmp}/run/checkpoint.safetensors", "{tmp}/file", "{tmp}", "{tmp}/empty", "",
            "nothing", "{tmp}/cut.safetensors", "{tmp}/photos", "{tmp}/broken_run"]
+DEVICES = ["cpu", "cuda:7", "gpu", "", "CPU"]
 WORDS = ["linear", "cosine", "eps", "v", "x0", "custom", "Cosine", "", "ddim", "ddpm", "dpm++", "float16", "float32", "None"]
 STAGES = ["8:1", "4:1,8:1", "5:1", "8:0", ":", "8:1,", "2000:1", "8:1:1", "4:1,6:1"]
 
@@ -32,10 +33,11 @@ STAGES = ["8:1", "4:1,8:1", "5:1", "8:0", ":", "8:1,", "2000:1", "8:1:1", "4:1,6
 OPTIONS = {
     "train": {"--data": DATA, "--data-dir": PLACES, "--size": NUMBERS, "--seconds": NUMBERS[:1] + NUMBERS[4:], "--stages": STAGES, "--out": PLACES,
               "--resume": WEIGHTS, "--schedule": WORDS, "--timesteps": NUMBERS, "--predict": WORDS, "--batch": NUMBERS, "--lr": NUMBERS, "--micro": NUMBERS,
-              "--precision": WORDS, "--seed": NUMBERS, "--per-class": NUMBERS, "--tensorboard": None, "--nonsense": WORDS},
+              "--precision": WORDS, "--seed": NUMBERS, "--per-class": NUMBERS, "--device": DEVICES, "--tensorboard": None, "--nonsense": WORDS},
     "sample": {"--n": NUMBERS[:6] + NUMBERS[7:], "--y": NUMBERS + WORDS, "--sampler": WORDS, "--steps": NUMBERS, "--eta": NUMBERS, "--scale": NUMBERS,
-               "--seed": NUMBERS, "--out": PLACES, "--separate": PLACES},
-    "evaluate": {"--data": DATA, "--data-dir": PLACES, "--size": NUMBERS, "--per-class": NUMBERS, "--scales": NUMBERS, "--seed": NUMBERS, "--out": PLACES},
+               "--seed": NUMBERS, "--out": PLACES, "--separate": PLACES, "--device": DEVICES},
+    "evaluate": {"--data": DATA, "--data-dir": PLACES, "--size": NUMBERS, "--per-class": NUMBERS, "--scales": NUMBERS, "--seed": NUMBERS, "--out": PLACES,
+                 "--judges": NUMBERS, "--device": DEVICES},
     "classifier": {"--data": DATA, "--data-dir": PLACES, "--noisy": None, "--epochs": ["1", *NUMBERS[4:]], "--seed": NUMBERS, "--out": PLACES},
 }
 SHORT = {"train": {"--out": "{tmp}/new", "--steps": "1", "--batch": "2", "--timesteps": "2", "--per-class": "0"},
@@ -89,7 +91,7 @@ def place(tmp_path_factory):
 
 def whole(path):
     """A file that can be read to its end; nothing that somebody was still writing."""
-    assert not re.search(r"^\.\d|\.\d+$|tmp", path.name), f"{path.name} was left behind"
+    assert not re.search(r"^\.unfinished|tmp", path.name), f"{path.name} was left behind"
     if path.suffix in (".png", ".gif"):
         Image.open(path).load()
     elif path.suffix == ".json":

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from .. import data
 from ..ddpm import DDPM
+from ..terminal import written
 from ..training.devices import best_precision
 from ..weights import PRETRAINED
 from . import judging, metrics
@@ -31,9 +32,11 @@ def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ..
         "loss": plots.loss_curve(losses, max(1, len(losses) // 50), f"training on {name}"),
     }
     for what, figure in figures.items():
-        figure.savefig(folder / f"{what}.png", dpi=150)
-    written = {what.replace("_", " "): folder / f"{what}.png" for what in figures}
-    return written | {"animation": plots.gif([state.x_t for state in walk[::2]], folder / "denoising.gif", columns=columns)}
+        with written(folder / f"{what}.png") as place:
+            figure.savefig(place, dpi=150)
+    with written(folder / "denoising.gif") as place:
+        plots.gif([state.x_t for state in walk[::2]], place, columns=columns)
+    return {what.replace("_", " "): folder / f"{what}.png" for what in figures} | {"animation": folder / "denoising.gif"}
 
 
 def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int, judges: int = 1) -> dict[str, dict]:

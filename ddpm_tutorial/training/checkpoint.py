@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..checks import described, integer
 from ..ddpm import DDPM, DDPMConfig
 from ..schedules import Schedule
-from ..weights.files import check_fit, check_unet, configured, load_weights, read, tidy, unwrapped, write
+from ..terminal import tidy
+from ..weights.files import check_fit, check_unet, configured, load_weights, read, unwrapped, write
 from .state import BANDS, TrainConfig, TrainState
 
 FORMAT = 2                                                      # 2: moments by the parameter's name.  Without a number: by its index, and no checksum
@@ -44,7 +45,7 @@ def save(state: TrainState, path: str | Path) -> Path:
     if path.exists():
         os.replace(path, previous(path))                        # a crash here leaves `new`, which `resume` finds
     os.replace(new, path)
-    tidy(path.parent, new.stem)
+    tidy(path.parent, new.name)
     return path
 
 

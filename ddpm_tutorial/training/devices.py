@@ -5,9 +5,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def device() -> torch.device:
-    """The best device at hand: a CUDA GPU, an Apple GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+def device(name: str | None = None) -> torch.device:
+    """The device of this name; without one the best at hand: a CUDA GPU, an Apple GPU, or the CPU."""
+    there = [kind for kind, here in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()), ("cpu", True)) if here]
+    if name not in (None, *there):
+        raise ValueError(f"PyTorch finds no device {name!r} on this machine; choose {' or '.join(there)}")
+    return torch.device(name or there[0])
 
 
 def best_precision(where: torch.device) -> str:

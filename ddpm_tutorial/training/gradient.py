@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..ddpm import drop_labels, loss
+from ..terminal import out_of_memory
 from .devices import gathered, processes
 from .draws import Draw, seeded
 from .state import TrainConfig, TrainState
@@ -49,7 +50,7 @@ def gradient(state: TrainState, call: Callable, images: Tensor, y: Tensor | None
         try:
             return _gradient(state, call, images, y, transform, drawn)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         _halve(state)                                           # not in the except clause: the error would keep alive what filled the memory
 
@@ -103,11 +104,6 @@ def _random_numbers(where: torch.device, seed: int) -> Iterator[None]:
     finally:
         if apple is not None:
             torch.mps.set_rng_state(apple)
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an error of its own for it; Apple's GPUs and the CPU say it in words."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
 def _halve(state):

@@ -30,6 +30,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..checks import described
+from ..forward import mode_of
 from .devices import processes
 from .draws import draw
 from .gradient import asked_to_stop, gradient, parallel, refuse_what_is_not_finite
@@ -71,8 +72,6 @@ def _steps(state, images, y, until, transform):
     stop = asked_to_stop(state, images.device)
 
     while state.step < min(until, state.config.steps or math.inf) and not (stop if several else state.stop):
-        net.train()                                             # dropout on: whoever sampled in between has switched it off
-
         # Lines 2 to 4.  Which images, which times, which noise, for the whole batch.  All three are functions of (seed, step), and of nothing that came
         # before.  Drawn one after another from a global generator they would be others after a resume, and others again when somebody
         # draws a sample to look at in between: the commonest reason why two runs with one seed differ.
@@ -81,7 +80,9 @@ def _steps(state, images, y, until, transform):
         # Line 5, the gradient: of the mean over the batch of ‖ε - ε_θ(x_t, t)‖² / dim, with respect to every weight.  An average over B random
         # questions stands for the average over all questions; it is right on average, and the larger B, the less it jitters.
         # It is clipped to a norm of at most 1, as in the paper's code: one unlucky batch early on would throw the weights far away.
-        batch = gradient(state, call, images, y, transform, drawn)
+        with mode_of(net):                                      # a thread that samples from this network waits, since dropout is on
+            net.train()
+            batch = gradient(state, call, images, y, transform, drawn)
         stop = batch.stop
 
         # Line 5, the step.  Not plain gradient descent but AdamW [3]: the gradient is large for some weights and small for others, and what is a good step for
@@ -102,7 +103,8 @@ def _steps(state, images, y, until, transform):
         state.remember(drawn.t, batch.losses)
         pace.watch()
         yield Progress(state.step, state.config.steps, state.losses[-1], lr, batch.norm)
-    net.eval()
+    with mode_of(net):
+        net.eval()
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

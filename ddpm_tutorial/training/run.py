@@ -15,10 +15,10 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import data
-from ..weights.files import tidy
+from ..terminal import Steady, tidy
 from .checkpoint import save
 from .devices import device, processes
 from .loop import Progress, TrainState, train
@@ -37,12 +37,12 @@ LOG_STEPS = 50                                                  # between lines 
 
 
 @contextmanager
-def together() -> Iterator[torch.device]:
-    """The device of this process; started by torchrun, the processes find each other first."""
+def together(name: str | None = None) -> Iterator[torch.device]:
+    """The device of this process, by name or the best one; started by torchrun, the processes find each other first."""
+    where = device(name)
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield device()
+        yield where
         return
-    where = device()
     if where.type == "cuda":
         where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(where)
@@ -247,43 +247,3 @@ def summary_writer() -> type:
     except ImportError:
         raise ValueError("TensorBoard is not installed: python -m pip install tensorboard, or go without; log.jsonl has the same numbers") from None
     return SummaryWriter
-
-
-# Saying things.
-
-class Steady:
-    """A stream to print to that never fails.  When the pipe is closed, the terminal gone or the disk full, what is said is lost, and nothing else is."""
-
-    def __init__(self, stream: Any):
-        self._stream = stream if stream is not None else _nowhere()             # None: it was closed before Python began (2>&-)
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except UnicodeEncodeError as error:                     # an ε on a terminal that has none
-            encoding = getattr(self._stream, "encoding", None) or error.encoding            # the error's is "charmap" for each code page
-            return self.write(text.encode(encoding, "replace").decode(encoding))
-        except (OSError, ValueError) as error:                  # ValueError: it was closed
-            self._lost(error)
-        return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError) as error:
-            self._lost(error)
-
-    def _lost(self, error: Exception) -> None:
-        if isinstance(error, BlockingIOError):                  # a pipe that is full at the moment
-            return
-        nowhere = _nowhere()
-        with suppress(OSError, ValueError):                     # what is left in its buffer would be written at exit, and fail then
-            os.dup2(nowhere.fileno(), self._stream.fileno())
-        self._stream = nowhere
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _nowhere() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from ..terminal import beside
 from ..unet import UNet, UNetConfig
 
 Config = TypeVar("Config")
@@ -60,18 +61,18 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
             seen[place], own = name, tensor.detach().cpu().contiguous()
             kept[name] = own.clone() if own.untyped_storage().nbytes() > own.nbytes else own        # of a view into something larger, its own part
     text = json.dumps(header | ({"shared": twins} if twins else {}))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")      # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
+    apart = beside(path)                                        # a folder, as safetensors writes into a temporary file of its own, whose name is not ours
     try:
-        beside.mkdir(exist_ok=True)
-        save_file(kept, beside / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
-        with open(beside / path.name, "r+b") as file:           # Windows flushes writable files only
+        apart.mkdir(exist_ok=True)
+        save_file(kept, apart / path.name, metadata={"ddpm_tutorial": kind, "header": text, "sha256": checksum(kept, kind, text)})
+        with open(apart / path.name, "r+b") as file:            # Windows flushes writable files only
             os.fsync(file.fileno())
-        os.chmod(beside / path.name, 0o644)                     # safetensors writes for the owner alone; a class shares its models
-        os.replace(beside / path.name, path)
+        os.chmod(apart / path.name, 0o644)                      # safetensors writes for the owner alone; a class shares its models
+        os.replace(apart / path.name, path)
     except SafetensorError as error:                            # such as a full disk
         raise OSError(f"{path} could not be written: {error}") from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(apart, ignore_errors=True)
     return path
 
 
@@ -83,13 +84,6 @@ def checksum(tensors: Mapping[str, Tensor], kind: str, header: str) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def tidy(folder: str | Path, name: str = "*") -> None:
-    """Clear away what a killed process was writing into this folder (under this name).  Nobody else may be writing there: see `run.alone_in`."""
-    for kind in ("safetensors", "json"):
-        for torn in Path(folder).glob(f".{name}.{kind}.*"):
-            shutil.rmtree(torn, ignore_errors=True) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
 # Reading.

@@ -172,7 +172,7 @@ def test_a_kill_between_any_two_moves_leaves_a_whole_checkpoint(last, done, step
 
 def test_what_a_killed_process_was_writing_is_cleared_away(path):
     """howervoo/speechturn #15: killed while it writes, a process cannot tidy up; the next save does."""
-    torn = path.with_name(".checkpoint-new.safetensors.12345")
+    torn = path.with_name(".unfinished-12345-checkpoint-new.safetensors")
     torn.write_bytes(b"half a checkpoint")
     save(trained(4), path)
     assert names(path.parent) == ["checkpoint-previous.safetensors", "checkpoint.safetensors"]

@@ -1,6 +1,9 @@
 """The training loop: one run, however it is cut into processes' shares, micro-batches and sittings."""
 
+import copy
 import math
+import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -259,6 +262,39 @@ def test_the_precision_is_chosen_for_the_device_and_kept(monkeypatch):
 
 
 # Dropout.
+
+def test_sampling_in_one_thread_while_another_trains_changes_neither():
+    """A notebook draws a picture while a run goes on.  Dropout must not run in the one nor stand still in the other, and both are modes of one network:
+    so each has the network to itself while it relies on its mode.  Weights and averages are bit for bit those of the run alone; images of a copy, too."""
+    alone, watched, modes = fresh(replace(RUN, steps=12), dropout=0.5), fresh(replace(RUN, steps=12), dropout=0.5), set()
+    copied = copy.deepcopy(watched.model)
+    expected, pictures = copied.sample(2, 1, "ddim", 4), []
+    list(train(alone, IMAGES, LABELS))
+    trainer = threading.get_ident()
+
+    def forward(layer, args):
+        modes.add((threading.get_ident() == trainer, layer.training))
+        time.sleep(0.001)                                       # in the middle of the network: the other thread's turn
+
+    watched.model.net.middle[0].dropout.register_forward_pre_hook(forward)
+    done = threading.Event()
+
+    def draw_pictures():
+        while not done.is_set() or not pictures:
+            watched.model.sample(2, 1, "ddim", 4)
+            pictures.append(copied.sample(2, 1, "ddim", 4))
+
+    thread = threading.Thread(target=draw_pictures)
+    thread.start()
+    try:
+        list(train(watched, IMAGES, LABELS))
+    finally:
+        done.set()
+        thread.join()
+    assert modes == {(True, True), (False, False)}
+    assert_same(watched, alone)
+    assert all(torch.equal(x, expected) for x in pictures)
+
 
 def test_dropout_is_a_function_of_seed_and_step_and_leaves_the_callers_random_numbers_alone():
     """Two runs are the same whatever the caller draws in between; two steps drop differently (transformers #17032: resumed with other masks)."""

@@ -17,6 +17,7 @@ import torch
 
 from tiny import LABELS, MODEL, PIXELS, RUN, UNLABELLED, Line, assert_same, fresh, fresh_line
 from ddpm_tutorial import DDPM, TrainState, data, resume, save, train
+from ddpm_tutorial.terminal import Steady
 from ddpm_tutorial.training import run
 from ddpm_tutorial.training import Progress
 
@@ -259,7 +260,7 @@ def test_a_terminal_that_is_gone_costs_nothing(terminal, folder, monkeypatch):
 def test_a_letter_that_the_terminal_does_not_have_is_a_question_mark(tmp_path):
     """Code pages lose no run."""
     with open(tmp_path / "said", "w", encoding="cp437") as file:
-        print("5 pictures of 書 and ε", file=run.Steady(file), flush=True)
+        print("5 pictures of 書 and ε", file=Steady(file), flush=True)
     assert (tmp_path / "said").read_text(encoding="cp437") == "5 pictures of ? and ε\n"
 
 
@@ -334,9 +335,10 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(folder, clock,
 
 def test_what_killed_processes_left_is_cleared_away(folder):
     """Checkpoints, weights and tables that were being written: as large as the whole, and nobody would find them, since their names begin with a dot."""
-    (folder / ".checkpoint-new.safetensors.123").mkdir()
-    (folder / ".checkpoint-new.safetensors.123" / ".tmp4Rf").write_bytes(bytes(1000))
-    (folder / ".run.json.123").write_text("{")
+    (folder / ".unfinished-123-checkpoint-new.safetensors").mkdir()
+    (folder / ".unfinished-123-checkpoint-new.safetensors" / ".tmp4Rf").write_bytes(bytes(1000))
+    for name in ("run.json", "samples.png"):
+        (folder / f".unfinished-123-{name}").write_text("{")
     (folder / ".keep").write_text("mine")
     run.run(fresh_line(), data.resize(PIXELS, 4), None, folder)
     assert {path.name for path in folder.iterdir()} == {"checkpoint.safetensors", "log.jsonl", ".keep"}

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from tiny import MODEL, UNLABELLED, Line
 from ddpm_tutorial import DDPM, DDPMConfig, UNet
+from ddpm_tutorial.terminal import tidy
 from ddpm_tutorial.weights import PRETRAINED, files
 
 
@@ -106,7 +107,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_file_and_no_lit
             process.kill()
         tensors, header = files.read(path, "weights")
         assert (tensors["w"] == header["k"]).all()
-        files.tidy(tmp_path)
+        tidy(tmp_path)
         assert list(tmp_path.iterdir()) == [path]
 
 
