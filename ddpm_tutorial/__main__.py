@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from . import data
+from .checks import PREDICTIONS, SAMPLERS
 from .ddpm import DDPM
 from .evaluation import judging, metrics
 from .evaluation.report import measured, pictures
 from .forward import q_sample
-from .schedules import cosine
+from .schedules import SCHEDULES, cosine
 from .terminal import Parser, between, new_file, sentence, steady, tune_memory, unused, writable, write_json, written
 from .training.checkpoint import resume
 from .training.devices import device, processes
@@ -54,6 +55,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 MANY, SIZE, SEED = between(int, 1, 1_000_000), between(int, 1, 1024), between(int, 0, 2**63 - 1)
 SCALE = between(float, 0, 1000)
 WEIGHTS = "the folder of a run, or its model.safetensors or checkpoint.safetensors; or digits or mnist, which come with the package"
+SAMPLER: dict[str, Any] = {"default": "dpm++", "choices": SAMPLERS, "help": "how to walk from noise to data"}
+STEPS: dict[str, Any] = {"type": MANY, "help": "steps of that walk, 1 … T, each a call of the network; default 20, and all T for ddpm"}
 DEVICE: dict[str, Any] = {"choices": ("cpu", "cuda", "mps"), "help": "where it is computed; default: the best that is there"}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 
@@ -81,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", type=Path, metavar="FOLDER",
         help="go on with the run in this folder, with the settings it was begun with; --data finds data that were moved, and --device, --precision, "
              "--compile and --micro may be others on another machine")
-    add("--schedule", help="linear, cosine, sigmoid or quadratic; this and the next four: default as recipes.py has it for the data set")
+    add("--schedule", help=f"{', '.join(SCHEDULES)}; this and the next four: default as recipes.py has it for the data set")
     add("--timesteps", type=MANY, metavar="T", help="length of the chain")
-    add("--predict", help="what the network predicts: eps, x0 or v")
+    add("--predict", help="what the network predicts: " + ", ".join(PREDICTIONS))
     add("--batch", type=between(int, 1, 65_536), help="images per step")
     add("--lr", type=between(float, 0, 1000), help="learning rate")
     add("--micro", type=between(int, 1, 65_536), metavar="N", help="images at a time, where a batch needs too much memory; the batch stays what it is")
@@ -99,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     add("weights", help=WEIGHTS)
     add("--n", type=MANY, default=100, help="number of images")
     add("--y", metavar="CLASS", help="class of all of them, its name or number; default: one column per class")
-    add("--sampler", default="ddim", choices=("ddpm", "ddim", "dpm++"), help="how to walk from noise to data")
-    add("--steps", type=MANY, help="steps of that walk, 1 … T; default 50, or T if that is less")
+    add("--sampler", **SAMPLER)
+    add("--steps", **STEPS)
     add("--eta", type=between(float, 0, 1), default=0.0, help="noise of DDIM: 0 none … 1 as much as DDPM")
     add("--scale", type=SCALE, help="guidance: 0 unconditional, 1 conditional, more than 1 guided; default 2")
     add("--seed", type=SEED, default=0, help="of the noise")
@@ -110,8 +113,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("evaluate", _evaluate, "measure trained weights",
                   "Agreement, Fréchet distance above its floor, kernel distance, inception-style score, precision, recall and memorisation of samples "
-                  "(DDIM, 50 steps), with intervals, beside what real images get.")
+                  "with intervals, beside what real images get.")
     add("weights", help=WEIGHTS)
+    add("--sampler", **SAMPLER)
+    add("--steps", **STEPS)
     add("--data", help="the data set that it was trained on; default: what the run says")
     add("--data-dir", type=Path, metavar="FOLDER", help="where data sets are; default $DDPM_DATA, or a cache folder in your home")
     add("--size", type=SIZE, help="resize the images to this many pixels")
@@ -344,7 +349,7 @@ def _sample(args) -> None:
     from . import plots
 
     model = _model(args.weights, device(args.device))
-    K, T, names, y = model.config.num_classes, model.schedule.T, model.config.classes, None
+    K, names, y = model.config.num_classes, model.config.classes, None
     if K is None and (given := [f"--{name}" for name in ("y", "scale") if getattr(args, name) is not None]):
         raise ValueError(f"this model has no classes to be guided by: leave out {', '.join(given)}")
     if args.y is not None:
@@ -364,7 +369,7 @@ def _sample(args) -> None:
     for i in range(0, args.n, 250):
         n = min(250, args.n - i)
         labels = y if y is not None else (torch.arange(i, i + n) % K if K else None)
-        x = model.sample(n, labels, args.sampler, min(50, T) if args.steps is None else args.steps, args.eta,
+        x = model.sample(n, labels, args.sampler, args.steps, args.eta,
                          (2.0 if args.scale is None else args.scale) if K else 1.0, args.seed, first=i).cpu()
         if picture:
             images.append(x)
@@ -398,7 +403,7 @@ def _evaluate(args) -> None:
         raise ValueError(f"the model has {K} classes ({', '.join(model.config.classes) or 'without names'}), and {settings['data']} has "
                          f"{len(dataset.classes)}: {', '.join(dataset.classes)}; name the data set that it was trained on with --data")
     _measurable(settings, dataset, args.per_class)
-    rows = measured(model, settings, args.per_class, args.scales or [1.0, 2.0], args.seed, args.judges)
+    rows = measured(model, settings, args.per_class, args.scales or [1.0, 2.0], args.seed, args.judges, args.sampler, args.steps)
     if out:
         write_json(out, rows)
         print(out)

@@ -306,7 +306,7 @@ def test_images_that_are_not_square_ask_for_a_size(tmp_path, no_pictures):
 
 
 def test_a_short_chain_is_sampled_in_all_its_steps(weights, tmp_path):
-    """Fifty steps are the default, and T = 20 has no fifty."""
+    """Twenty steps are the default, and a chain of fewer has no twenty."""
     cli.main(["sample", str(weights), "--n", "2", "--out", str(tmp_path / "two.png")])
     assert (tmp_path / "two.png").is_file()
 
@@ -598,7 +598,7 @@ def test_separate_images_are_those_of_the_picture(weights, plain, tmp_path, caps
         folder = tmp_path / ("single", "single-2")[k]
         assert sorted(contents(folder)) == ["000000.png", "000001.png", "000002.png"] and (tmp_path / "x.png").exists() == bool(options)
     seen = torch.stack([torch.tensor(np.array(Image.open(folder / f"{i:06}.png"))) for i in range(3)])
-    assert torch.equal(seen[:, None], data.denormalise(DDPM.load(weights).sample(3, torch.arange(3), "ddim", 2, scale=2.0)))
+    assert torch.equal(seen[:, None], data.denormalise(DDPM.load(weights).sample(3, torch.arange(3), steps=2, scale=2.0)))
 
 
 def test_many_images_are_drawn_in_parts(weights, tmp_path, monkeypatch):

@@ -18,16 +18,16 @@ def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ..
     """Samples, a film strip, the loss curve and an animation, written into the folder: {what it is: path}."""
     from .. import plots
 
-    steps, T = min(50, model.schedule.T), min(100, model.schedule.T)
+    T = min(100, model.schedule.T)
     labelled = model.config.num_classes is not None
     columns, scale, how = (len(classes), 2.0, "guided samples, scale 2") if labelled else (10, 1.0, "samples")
     y = torch.arange(columns) if labelled else None
     with _fast(model):
-        samples = model.sample(10 * columns, y.repeat(10) if labelled else None, "ddim", steps, scale=scale)
+        samples = model.sample(10 * columns, y.repeat(10) if labelled else None, scale=scale)
         walk = list(model.trajectory(columns, y, "ddpm", T, scale=scale, seed=1))
     shown = min(3, columns - 1)
     figures = {
-        "samples": plots.grid(samples, columns, classes if labelled else (), f"{name}: {how}, DDIM, {steps} steps"),
+        "samples": plots.grid(samples, columns, classes if labelled else (), f"{name}: {how}"),
         "film_strip": plots.film_strip(walk, image=shown, title=f"from noise to {classes[shown] if labelled else 'an image'}: DDPM, {T} steps"),
         "loss": plots.loss_curve(losses, max(1, len(losses) // 50), f"training on {name}"),
     }
@@ -39,7 +39,8 @@ def pictures(model: DDPM, losses: list[float], name: str, classes: tuple[str, ..
     return {what.replace("_", " "): folder / f"{what}.png" for what in figures} | {"animation": folder / "denoising.gif"}
 
 
-def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int, judges: int = 1) -> dict[str, dict]:
+def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], seed: int, judges: int = 1, sampler: str = "dpm++",
+             steps: int | None = None) -> dict[str, dict]:
     """Print and return what samples get, beside what real images get.
 
     judges: ask so many; the others are trained from the seeds 1, 2, …, once, and kept in runs/judges, one folder for each data set.
@@ -52,7 +53,7 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
     judge = judging.judge(_judge_for(settings, x, train_set.y), x, train_set.y, x_test, test_set.y)
     kept = Path("runs") / "judges" / f"{Path(settings['data']).name}-{x.shape[-1]}"
     panel = judging.panel(judge, range(1, judges), kept, _epochs(x))
-    K, steps = len(train_set.classes), min(50, model.schedule.T)
+    K, walk = len(train_set.classes), f"{sampler}, {steps or (model.schedule.T if sampler == 'ddpm' else min(20, model.schedule.T))} steps"
     y = torch.arange(K).repeat_interleave(per_class)
     rows = {f"real images ({len(x_test):,} for testing)": judging.floors(judge, len(y))}
     for scale in scales if model.config.num_classes else [1.0]:
@@ -60,7 +61,7 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
         for i in tqdm(range(0, len(y), 250), desc=f"{len(y):,} samples, scale {scale:g}", unit="batch", leave=False):
             labels = y[i:i + 250]
             with _fast(model):
-                samples.append(model.sample(len(labels), labels if model.config.num_classes else None, "ddim", steps, scale=scale, seed=seed, first=i))
+                samples.append(model.sample(len(labels), labels if model.config.num_classes else None, sampler, steps, scale=scale, seed=seed, first=i))
         row = rows[f"scale {scale:g}"] = judging.measure_by(torch.cat(samples), y, panel) if judges > 1 else judging.measure(torch.cat(samples), y, judge)
         if not model.config.num_classes:                        # nothing was asked for
             for key in [key for key in row if key.startswith("agreement") or key == "control"]:
@@ -72,7 +73,7 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
             except (ImportError, FileNotFoundError) as missing:
                 print(missing)
     asked = f" [lowest … highest of {judges} judges]" if judges > 1 else ""
-    print(f"\nDDIM, {steps} steps, {best_precision(model.device)}, noise seed {seed} (95 % intervals) ± standard error{asked}:\n\n"
+    print(f"\n{walk}, {best_precision(model.device)}, noise seed {seed} (95 % intervals) ± standard error{asked}:\n\n"
           f"{judging.table(rows)}\n", flush=True)
     return rows
 
