@@ -361,7 +361,7 @@ def test_sample_writes_a_picture_and_never_over_another(weights, tmp_path, capsy
         assert {k: v for k, v in contents(tmp_path).items() if k != name} == before
 
 
-@pytest.mark.parametrize("options", [["--y", "3"], ["--sampler", "ddpm"], ["--eta", "0.5"], ["--scale", "0"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["--y", "3"], ["--sampler", "ddpm"], ["--sampler", "ddim", "--eta", "0.5"], ["--scale", "0"]], ids=" ".join)
 def test_sample_takes_the_options_of_the_model(weights, tmp_path, options):
     """Class, sampler, noise and guidance."""
     cli.main(["sample", str(weights), "--n", "2", "--steps", "2", "--out", str(tmp_path / "s.png"), *options])
@@ -702,10 +702,13 @@ def test_a_full_disk_behind_stdout_is_no_error_of_python(weights, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_drawing_ends_in_a_sentence_and_leaves_nothing(number, weights, tmp_path, monkeypatch):
     """A time limit's SIGTERM as well as Ctrl-C; the handlers are the caller's afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
+    before, ctrl_c = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)     # ignored, where a shell started us with &
     monkeypatch.setattr("ddpm_tutorial.plots.grid", lambda *args: signal.raise_signal(number))
-    with pytest.raises(SystemExit, match="ddpm_tutorial: stopped"):
-        cli.main(["sample", str(weights), "--n", "1", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    try:
+        with pytest.raises(SystemExit, match="ddpm_tutorial: stopped"):
+            cli.main(["sample", str(weights), "--n", "1", "--steps", "1", "--out", str(tmp_path / "x.png")])
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == before
 
 

@@ -197,7 +197,7 @@ def test_a_pipeline_from_our_export_draws_our_images(tmp_path, monkeypatch, name
     randomised(model.net)
     export(model, tmp_path / "ours")
     for steps in (20, 5):
-        images = model.sample(2, seed=3, steps=steps)
+        images = model.sample(2, sampler="ddpm", seed=3, steps=steps)
         assert 0.2 < images.std() and (images.abs() < 1).float().mean() > 0.1           # pictures of something
         theirs = their_images(tmp_path / "ours", monkeypatch, seeded_noise(3, range(2), model.shape), 2, steps)
         torch.testing.assert_close(images, theirs, rtol=0, atol=1e-3)
@@ -208,9 +208,9 @@ def test_without_clipping_they_are_the_same_too(tmp_path, monkeypatch):
     model = DDPM(DDPMConfig(image_size=8, channels=3, timesteps=20, predict="x0", clip=False, unet=TINY))
     randomised(model.net, weights=0.15)
     theirs = their_images(export(model, tmp_path / "ours"), monkeypatch, seeded_noise(3, range(2), model.shape), 2, 20)
-    images = model.sample(2, seed=3)
+    images = model.sample(2, sampler="ddpm", seed=3)
     torch.testing.assert_close(images, theirs, rtol=0, atol=1e-3)
-    assert (images - model.sample(2, seed=3, clip=True)).abs().max() > 0.01
+    assert (images - model.sample(2, sampler="ddpm", seed=3, clip=True)).abs().max() > 0.01
 
 
 def test_the_full_cifar10_network_goes_both_ways(tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_the_full_cifar10_network_goes_both_ways(tmp_path, monkeypatch):
     model = DDPM.load(tmp_path / "theirs")
     assert sum(p.numel() for p in model.net.parameters()) == 35_746_307
     assert same_output(model.net, theirs, 32) < 1e-5
-    image = model.sample(1, seed=0, steps=2)
+    image = model.sample(1, sampler="ddpm", seed=0, steps=2)
     again = their_images(export(model, tmp_path / "ours"), monkeypatch, seeded_noise(0, range(1), model.shape), 1, 2)
     torch.testing.assert_close(image, again, rtol=0, atol=1e-3)
 
