@@ -50,7 +50,7 @@ FILES = {  # what was handed in: (the files, student, the file that is graded, a
     "a folder for each exercise": ({f"{FIRST}/kim.ipynb": worked(FIRST)}, "kim", f"{FIRST}/kim.ipynb", ""),
     "Canvas": ({"kimjin_LATE_4711_889900_hw1-2.ipynb": worked(FIRST)}, "kimjin", "kimjin_LATE_4711_889900_hw1-2.ipynb", ""),
     "Moodle": ({"Jin Kim_1234567_assignsubmission_file/hw.ipynb": worked(FIRST)}, "Jin Kim", "Jin Kim_1234567_assignsubmission_file/hw.ipynb", ""),
-    "a zip": ({"kim.zip": zipped({"work/hw.ipynb": worked(FIRST)})}, "kim", "kim.zip/work/hw.ipynb", ""),
+    "a zip": ({"kim.zip": zipped({"homework/hw.ipynb": worked(FIRST)})}, "kim", "kim.zip/homework/hw.ipynb", ""),
     "a zip of zips": ({"kim.zip": zipped({"all/inner.zip": zipped({"hw.ipynb": worked(FIRST)})})}, "kim", "kim.zip/all/inner.zip/hw.ipynb", ""),
     "Canvas's zip of a zip": ({"kimjin_4711_889900_hw.zip": zipped({"hw.ipynb": worked(FIRST)})}, "kimjin", "kimjin_4711_889900_hw.zip/hw.ipynb", ""),
     "a clone with work in release": ({f"kim/{k}": v for k, v in CLONE.items()} | {f"kim/course/exercises/release/{FIRST}/{FIRST}.ipynb": worked(FIRST)},
