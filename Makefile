@@ -10,7 +10,7 @@ test: .venv/test           # everything that CI runs
 	$(BIN)/mypy
 	$(BIN)/pytest tests --cov
 	$(BIN)/python tests/mutants/gate.py
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: .venv/test      # the unit tests, without the slow ones: pictures of exercises, nbgrader
 	$(BIN)/pytest -m "not slow" tests
