@@ -34,7 +34,7 @@ def tried(test: str, mutant: Mutant | None = None) -> tuple[int, str, float]:
             path.write_text(text.replace(mutant.right, mutant.wrong), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", f"tests/{test}"],
-                             cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+                             cwd=copy, env=environment, capture_output=True, text=True, timeout=1800)
     failed = [line.split("::", 1)[1].split(" - ")[0] for line in run.stdout.splitlines() if line.startswith("FAILED")]
     return run.returncode, failed[0] if failed else run.stdout.strip().splitlines()[-1], time.perf_counter() - began
 
