@@ -1,0 +1,171 @@
+"""Every number of the README, the models' cards and notebook 09: measured again, and written where they stand.
+
+    python benchmarks/readme.py all [--data-dir FOLDER]      measure what is missing, then write; goes on where it was stopped
+    python benchmarks/readme.py minute digits                these parts only
+    python benchmarks/readme.py write                        measure nothing: tables from the files as they are
+
+    minute      what so many training steps of the digits' recipe give (minute.csv)
+    speed       how many steps two kinds of processors make in a minute (speed.json); nothing else should run
+    digits      the digits' model that comes with the package, by three judges (evaluated-digits.json)
+    mnist       the MNIST model (evaluated-mnist.json); MNIST must be at hand
+    calls       samplers by their number of calls (calls-digits.csv, calls-mnist.csv)
+    compare     schedules and samplers over five trainings (compare.csv)
+
+To measure a part anew, delete its file.  A table stands between <!-- NAME … --> and <!-- end -->, and a test holds it to its file.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from ddpm_tutorial import DDPM, TrainState, data, evaluation, train
+from ddpm_tutorial.terminal import write_json
+from ddpm_tutorial.training import best_precision
+from ddpm_tutorial.training.recipes import RECIPES
+from ddpm_tutorial.weights import PRETRAINED
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PAGES = ("README.md", "ddpm_tutorial/weights/pretrained/README.md")
+STEPS, SAMPLES = (100, 200, 400, 800, 1600), 1000
+FIELDS = ("steps", "seed", "precision", "agreement_scale_1", "agreement_scale_2", "frechet", "floor", "above", "memorisation", "cpu_seconds")
+# The other kinds are the same processor, told to do without; one that has no AVX-512 has no bfloat16 either.
+KINDS = {"AVX-512 with bfloat16": ("bfloat16", {}), "AVX-512": ("float32", {}),
+         "AVX2": ("float32", {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=(*PARTS, "all", "write"), metavar="PART", help=", ".join((*PARTS, "all", "write")))
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each length, of the minute (default 3)")
+    parser.add_argument("--data-dir", type=Path, help="where MNIST is; default $DDPM_DATA, or a cache folder in your home")
+    args = parser.parse_args()
+    for part in PARTS if "all" in args.parts else [part for part in args.parts if part != "write"]:
+        began = time.perf_counter()
+        PARTS[part](args)
+        print(f"{part}: {(time.perf_counter() - began) / 60:.0f} minutes", flush=True)
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        (ROOT / page).write_text(filled(text), encoding="utf-8")
+
+
+# Measuring.
+
+def minute(args) -> None:
+    """A training of its own for every length, because the learning rate falls to 0 at the end of each."""
+    path, (config, how) = HERE / "minute.csv", RECIPES["digits"]
+    done = {(int(row["steps"]), int(row["seed"])) for row in rows(path)}
+    (images, y, _), (test, y_test, _) = data.load("digits"), data.load("digits", "test")
+    classifier, _ = evaluation.load_classifier(PRETRAINED["digits"].with_name("digits-classifier.safetensors"))
+    judge = evaluation.judge(classifier, data.normalise(images), y, data.normalise(test), y_test)
+    wanted = torch.arange(10).repeat_interleave(SAMPLES // 10)
+    for seed, steps in ((seed, steps) for seed in range(args.seeds) for steps in STEPS if (steps, seed) not in done):
+        torch.manual_seed(seed)
+        state, cpu = TrainState(DDPM(config), replace(how, steps=steps, seed=seed)), time.process_time()
+        deque(train(state, data.normalise(images), y), maxlen=0)            # to its end
+        cpu = time.process_time() - cpu
+        model = state.averaged_model()
+        plain, guided = (evaluation.measure(model.sample(SAMPLES, wanted, scale=scale, seed=1), wanted, judge) for scale in (1.0, 2.0))
+        values = (steps, seed, best_precision(model.device), plain["agreement"], guided["agreement"],
+                  *(plain[key] for key in ("frechet", "frechet_floor", "frechet_above", "memorisation")), cpu)
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            if not file.tell():
+                csv.writer(file).writerow(FIELDS)
+            csv.writer(file).writerow([f"{v:.4g}" if isinstance(v, float) else v for v in values])
+        print(*values, flush=True)
+
+
+def speed(_) -> None:
+    """Training steps in a minute of two threads, in a fresh Python for each kind."""
+    found = {}
+    for kind, (precision, env) in KINDS.items() if not (HERE / "speed.json").is_file() else ():
+        if precision == "float32" or best_precision(torch.device("cpu")) == precision:
+            told = os.environ | env | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT)))}
+            found[kind] = float(subprocess.run([sys.executable, "-c", f"import readme; print(readme.in_a_minute({precision!r}))"],
+                                               env=told, check=True, capture_output=True, text=True).stdout)
+    if found:
+        write_json(HERE / "speed.json", found)
+
+
+def in_a_minute(precision: str) -> float:
+    (config, how), (images, y, _) = RECIPES["digits"], data.load("digits")
+    steps = train(TrainState(DDPM(config), replace(how, steps=1000, precision=precision)), data.normalise(images), y)
+    deque((next(steps) for _ in range(10)), maxlen=0)           # the first ones are slow
+    began = time.perf_counter()
+    deque((next(steps) for _ in range(90)), maxlen=0)
+    return 60 * 90 / (time.perf_counter() - began)
+
+
+def evaluate(name: str, per_class: int, args) -> None:
+    if not (path := HERE / f"evaluated-{name}.json").is_file():
+        where = ["--data-dir", str(args.data_dir.resolve())] if args.data_dir and name != "digits" else []
+        python("-m", "ddpm_tutorial", "evaluate", name, "--data", name, "--per-class", str(per_class), "--judges", "3", "--out", str(path), *where)
+
+
+def calls(args) -> None:
+    where = ["--data-dir", str(args.data_dir.resolve())] if args.data_dir else []
+    python("benchmarks/calls.py", "digits")
+    python("benchmarks/calls.py", "mnist", "--n", "100", *where)
+
+
+def python(*command: str) -> None:
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+
+
+PARTS = {"minute": minute, "speed": speed, "digits": lambda args: evaluate("digits", 100, args), "mnist": lambda args: evaluate("mnist", 200, args),
+         "calls": calls, "compare": lambda args: python("benchmarks/compare.py")}
+
+
+# Writing.
+
+def rows(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def gives() -> dict[int, dict[str, float]]:
+    """{training steps: {what: mean over seeds}}"""
+    ordered = sorted(rows(HERE / "minute.csv"), key=lambda row: int(row["steps"]))
+    return {steps: {key: statistics.mean(float(row[key]) for row in same) for key in FIELDS[3:9]}
+            for steps, same in ((steps, list(same)) for steps, same in groupby(ordered, key=lambda row: int(row["steps"])))}
+
+
+def minute_table() -> str:
+    found, per_minute = gives(), json.loads((HERE / "speed.json").read_text(encoding="utf-8"))
+    floor = statistics.mean(row["floor"] for row in found.values())
+    lines = [f"| training steps | agreement, scale 1 | agreement, scale 2 | Fréchet distance above its floor of {floor:.2f} | memorisation |",
+             "|---:|---:|---:|---:|---:|"]
+    lines += [f"| {steps:,} | {row['agreement_scale_1']:.1%} | {row['agreement_scale_2']:.1%} | {row['above']:.2f} | {row['memorisation']:.2f} |"
+              for steps, row in found.items()]
+    return "\n".join([*lines, "", "| two cores of one processor, and what it may use | steps in a minute | images/s |", "|---|---:|---:|",
+                      *(f"| {kind} | {steps:,.0f} | {steps * RECIPES['digits'][1].batch / 60:,.0f} |" for kind, steps in per_minute.items())])
+
+
+def evaluated(name: str) -> str:
+    return evaluation.table(json.loads((HERE / f"evaluated-{name}.json").read_text(encoding="utf-8")))
+
+
+TABLES = {"minute": minute_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the files have them."""
+    return re.sub(r"(<!-- (\w+)[^>]*-->\n).*?(\n<!-- end -->)", lambda found: found[1] + TABLES[found[2]]() + found[3], text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    main()
