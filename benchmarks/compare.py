@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="models of each kind (default 5)")
     parser.add_argument("--train-steps", type=int, default=700, help="training steps of each model (default 700, a minute on two cores)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"sampling steps (default {' '.join(map(str, STEPS))})")
-    parser.add_argument("--blocks", type=int, default=4, help="blocks of 250 images for each number (default 4); half of that for schedules, a quarter in long walks")
+    parser.add_argument("--blocks", type=int, default=4, help="blocks of 250 images for each number (default 4); half for schedules, a quarter in long walks")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each (default 2)")
     parser.add_argument("--estimate", action="store_true", help="only say how long it would take")
     parser.add_argument("--quick", action="store_true", help="all small, to see that it runs; give it an --out of its own")
