@@ -1,20 +1,25 @@
 """Pictures; the only file that knows matplotlib.  Every function returns a Figure: show it by making it a cell's last line, or `.savefig(path)`.
+What moves: `animation` plays in the cell that ends with it, `gif` is a file.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart.  In a notebook, begin with  %matplotlib inline.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from .data import denormalise
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SUBJECTS = ("q", "p", "marginal", "posterior", "x_0", "stride", "guided")       # of a chain
+GREY = "#999999"
 LONGEST, LARGEST = 400, 600                                     # of a grid, in inches and square inches: 65,535 pixels, at 150 an inch, are the end
 STYLES = ("-", "--", "-.", ":")                                 # a second cue, for black-and-white prints
 LOOK: dict[Any, Any] = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False}
@@ -104,25 +109,119 @@ def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | No
     return figure
 
 
-def gif(frames: Sequence[Tensor], path: str | Path, columns: int = 10, enlarge: int = 6, milliseconds: int = 60) -> Path:
-    """An animation of batches (N, C, H, W) in [-1, 1] as a small GIF, holding its last frame."""
-    from PIL import Image
-    from torchvision.utils import make_grid
+def chain(subject: str = "", images: Sequence[Tensor] = (), title: str = "") -> Figure:
+    """A diffusion as a graphical model, noise x_T at the left and data x_0 at the right.  Solid arrows p are the way back, dashed arrows q the noising.
 
-    def picture(x):
-        tiles = make_grid(denormalise(x.cpu()), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
-        return Image.fromarray(tiles.permute(1, 2, 0).numpy())
+    `subject`, one of SUBJECTS, is drawn thick and in colour.  `images`: four, (C, H, W) in [-1, 1], for the circles of x_T, x_t, x_{t-1} and x_0.
+    """
+    from matplotlib.patches import Circle, FancyArrowPatch
 
-    first, *rest = [picture(x) for x in frames]
-    durations = [milliseconds] * len(rest) + [1500]
+    if subject not in ("", *SUBJECTS):
+        raise ValueError(f"subject={subject!r} is no part of the chain. Take one of: {', '.join(map(repr, SUBJECTS))}.")
+    places, radius = {"T": 0.0, "t": 3.3, "s": 6.3, "0": 9.6}, 0.62
+    figure, ((axis,),) = axes(1, 1, 9.0, 2.8 + 0.3 * bool(title))
+    axis.axis("off")
+    stride = subject == "stride"
+    names = ("$x_T$", "$x_t$", "$x_s$" if stride else "$x_{t-1}$", "$x_0$")
+    for i, (x, name) in enumerate(zip(places.values(), names)):
+        axis.add_patch(Circle((x, 0), radius, facecolor="white", edgecolor="black", linewidth=1.4, zorder=3))
+        if len(images):
+            pixels = denormalise(images[i].detach().cpu()).permute(1, 2, 0).numpy()
+            half = 0.72 * radius                                                    # a square within the circle, corners and all
+            axis.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255, extent=(x - half, x + half, -half, half), zorder=4)
+            axis.text(x, -radius - 0.1, name, ha="center", va="top", fontsize=15)
+        else:
+            axis.text(x, 0, name, ha="center", va="center", fontsize=17, zorder=4)
+    axis.set(xlim=(-0.8, 10.4), ylim=(-1.75, 1.75), aspect="equal")                # now, for imshow sets its own
+
+    def arrow(a, b, bend, colour=None, dashed=False, high=0.3):
+        """From circle a to circle b, leaving them at the height `high`: the way back above, the noising below."""
+        (start, end), main = (places[a], places[b]), colour is not None
+        side = (radius**2 - high**2) ** 0.5 + 0.03
+        side = side if end > start else -side
+        axis.add_patch(FancyArrowPatch((start + side, high), (end - side, high), connectionstyle=f"arc3,rad={bend if end < start else -bend}",
+                                       arrowstyle="-|>", mutation_scale=22 if main else 14, shrinkA=0, shrinkB=0, zorder=5 if main else 2,
+                                       color=colour or GREY, linewidth=3 if main else 1.3, linestyle=(0, (3, 2)) if dashed else "-"))
+
+    def word(x, y, text, colour="#555555"):
+        axis.text(x, y, text, ha="center", va="center", color=colour, fontsize=12 if colour == "#555555" else 15, zorder=6)
+
+    red, blue, green = COLOURS[1], COLOURS[0], COLOURS[2]
+    middle = (places["t"] + places["s"]) / 2
+    p, q = red if subject in ("p", "guided", "stride") else None, blue if subject == "q" else None
+    for a, b in (("T", "t"), ("s", "0")):
+        arrow(a, b, 0.12)
+        arrow(b, a, -0.12, dashed=True, high=-0.3)
+        word((places[a] + places[b]) / 2, 0, "…")
+    if subject != "posterior":
+        arrow("t", "s", 0.25, p)
+        given = "x_t, y" if subject == "guided" else "x_t"
+        word(middle, 0.98 if p and not stride else 0.24, "stride" if stride else f"$p_\\theta(x_{{t-1}}\\,|\\,{given})$", p or "#555555")
+    if not stride:
+        arrow("s", "t", -0.25, q, dashed=True, high=-0.3)
+        word(middle, -0.98 if q else -0.24, "$q(x_t\\,|\\,x_{t-1})$", q or "#555555")
+    if subject == "marginal":
+        arrow("0", "t", -0.25, blue, dashed=True, high=-0.55)
+        word((places["t"] + places["0"]) / 2, -1.6, "$q(x_t\\,|\\,x_0)$", blue)
+    if subject == "posterior":
+        arrow("0", "s", 0.3, green, dashed=True, high=0.45)
+        arrow("t", "s", 0.3, green, dashed=True, high=0.45)
+        word(places["s"], 1.25, "$q(x_{t-1}\\,|\\,x_t, x_0)$", green)
+    if subject in ("x_0", "stride"):
+        arrow("t", "0", 0.25, green, high=0.55)
+        word((places["t"] + places["0"]) / 2, 1.56, "$\\hat{x}_0$, as seen from $x_t$", green)
+    if subject == "guided":
+        word(middle, 1.58, "$y$: what is wanted", red)
+    for x, text in ((places["T"], "noise"), (places["0"], "data")):
+        word(x, radius + 0.28, text)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def gif(frames: Sequence, path: str | Path, columns: int = 10, enlarge: int = 6, milliseconds: int = 60) -> Path:
+    """A GIF of batches (N, C, H, W) in [-1, 1], or of Figures of one size; it holds its last frame.   """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0)
+    Path(path).write_bytes(_moving(frames, "GIF", columns, enlarge, milliseconds))
     return Path(path)
+
+
+def animation(frames: Sequence, seconds: float = 3.0, columns: int = 10, enlarge: int = 3, path: str | Path | None = None):
+    """The same for a notebook: as a cell's last line it plays by itself, again and again.   `path` keeps it as a file too.
+
+    It is an animated PNG.  Every viewer of notebooks shows a PNG, where many leave a GIF out; its colours are the picture's own; and noise that was enlarged,
+    which a GIF packs badly, takes a third of the bytes.
+    """
+    from IPython.display import Image
+
+    moving = _moving(frames, "PNG", columns, enlarge, max(20, round(1000 * seconds / len(frames))))
+    if path is not None:
+        Path(path).write_bytes(moving)
+    return Image(data=moving, format="png")
 
 
 def plain(text: str) -> str:
     """A user's text, such as a class called "5$ or 10$", for a title: a $ would begin a formula."""
     return text.encode("utf-8", "replace").decode().replace("$", r"\$")
+
+
+def _moving(frames: Sequence, kind: str, columns: int, enlarge: int, milliseconds: int) -> bytes:
+    """Grey or colour, as it is in a PNG; a GIF keeps 256 greys, and has 256 colours a frame."""
+    from PIL import Image
+    from torchvision.utils import make_grid
+
+    def picture(frame):
+        if isinstance(frame, Figure):
+            FigureCanvasAgg(frame).draw()
+            return Image.fromarray(np.asarray(frame.canvas.buffer_rgba())[..., :3])
+        tiles = make_grid(denormalise(frame.detach().cpu()), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
+        return Image.fromarray(tiles[0].numpy() if frame.shape[1] == 1 else tiles.permute(1, 2, 0).numpy())
+
+    pictures = [picture(frame) for frame in frames]
+    durations = [milliseconds] * (len(pictures) - 1) + [max(1500, milliseconds)]
+    file = io.BytesIO()
+    pictures[0].save(file, kind, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
+    return file.getvalue()
 
 
 def _show(axis, pixels: np.ndarray) -> None:

@@ -15,11 +15,11 @@ for path in map(Path, sys.argv[1:]):
     notebook = nbformat.read(path, as_version=4)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         png = output.get("data", {}).get("image/png")
-        if png is None or Image.open(io.BytesIO(base64.b64decode(png))).format != "PNG":        # a GIF may travel under this name
+        picture = png and Image.open(io.BytesIO(base64.b64decode(png)))
+        if picture is None or picture.format != "PNG" or picture.is_animated:                   # a GIF may travel under this name; what moves is left alone
             continue
         small = io.BytesIO()
-        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-        picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         if len(small.getvalue()) < len(base64.b64decode(png)):
             output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
     for cell in notebook.cells:

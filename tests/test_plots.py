@@ -1,10 +1,18 @@
 """Pictures: what is drawn is what was given, however much it is and whatever it is called."""
 
+import base64
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image, ImageSequence
 
 from ddpm_tutorial import data, plots
 
@@ -74,3 +82,86 @@ def test_a_name_that_is_no_text_can_be_drawn(tmp_path):
     """Linux allows any bytes as a name; Python has half a character for each that is no UTF-8."""
     plots.grid(torch.zeros(1, 1, 8, 8), 1, [plots.plain("cat\udcff")]).savefig(tmp_path / "x.png")
     assert Image.open(tmp_path / "x.png").size[0] > 0
+
+
+def test_every_subject_of_the_chain_is_drawn_and_named():
+    """The subject alone is drawn thick, in colour, with its density beside it; without one nothing is."""
+    wanted = {"q": r"$q(x_t\,|\,x_{t-1})$", "p": r"$p_\theta(x_{t-1}\,|\,x_t)$", "marginal": r"$q(x_t\,|\,x_0)$", "posterior": r"$q(x_{t-1}\,|\,x_t, x_0)$",
+              "x_0": r"$\hat{x}_0$, as seen from $x_t$", "stride": "stride", "guided": r"$p_\theta(x_{t-1}\,|\,x_t, y)$"}
+    assert set(wanted) == set(plots.SUBJECTS)
+    for subject in ("", *plots.SUBJECTS):
+        (axis,) = plots.chain(subject).axes
+        coloured = [text.get_text() for text in axis.texts if text.get_color() in plots.COLOURS[:3]]
+        thick = [patch for patch in axis.patches if patch.get_linewidth() == 3]
+        assert (wanted[subject] in coloured and thick) if subject else not (coloured or thick), subject
+
+
+def test_no_two_words_of_the_chain_lie_on_each_other():
+    """At the width of a page, 900 pixels, with pictures and without."""
+    for subject in ("", *plots.SUBJECTS):
+        for images in ((), torch.zeros(4, 1, 28, 28)):
+            figure = plots.chain(subject, images)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.axes[0].texts]
+            width, height = canvas.get_width_height()
+            assert width == 900 and all(0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height for box in boxes), subject
+            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), subject
+
+
+def test_the_chain_holds_the_pictures_it_is_given():
+    """x_T, x_t, x_{t-1}, x_0, from left to right."""
+    x = torch.rand(4, 1, 28, 28) * 2 - 1
+    drawn = sorted(plots.chain("p", x).axes[0].images, key=lambda image: image.get_extent()[0])
+    assert len(drawn) == 4 and all(np.array_equal(image.get_array(), data.denormalise(x[i])[0]) for i, image in enumerate(drawn))
+
+
+def test_what_is_no_part_of_the_chain_is_named():
+    with pytest.raises(ValueError, match="'r' is no part of the chain"):
+        plots.chain("r")
+
+
+def test_a_moving_picture_has_every_frame_in_its_own_greys(tmp_path):
+    """Grey pictures are not quantised: each pixel of each frame is the image's, in the cell, in the file and in a GIF."""
+    frames = [torch.rand(6, 1, 9, 7) * 2 - 1 for _ in range(5)]
+    moving = plots.animation(frames, seconds=1, columns=3, enlarge=2, path=tmp_path / "x.png")
+    for source in (io.BytesIO(moving.data), tmp_path / "x.png", plots.gif(frames, tmp_path / "x.gif", columns=3, enlarge=2)):
+        seen = [(frame.copy().convert("L"), frame.info["duration"]) for frame in ImageSequence.Iterator(Image.open(source))]
+        assert [ms for _, ms in seen] == ([200] * 4 if str(source)[-3:] != "gif" else [60] * 4) + [1500]      # it waits at its end
+        for (picture, _), x in zip(seen, frames):
+            for i in range(6):
+                top, left = 2 * (1 + i // 3 * 10), 2 * (1 + i % 3 * 8)
+                assert np.array_equal(np.asarray(picture)[top:top + 18:2, left:left + 14:2], data.denormalise(x[i])[0])
+
+
+def test_moving_figures_keep_their_colours():
+    """A colour map in motion: every pixel as it was drawn."""
+    def frame(power):
+        figure, ((axis,),) = plots.axes(1, 1, 2, 2)
+        axis.imshow(np.linspace(0, 1, 64).reshape(8, 8) ** power, cmap="viridis")
+        return figure
+
+    figures = [frame(power) for power in (0.5, 2)]
+    seen = [np.asarray(picture.convert("RGB")) for picture in ImageSequence.Iterator(Image.open(io.BytesIO(plots.animation(figures).data)))]
+    assert len(seen) == 2
+    for figure, picture in zip(figures, seen):
+        assert np.array_equal(picture, np.asarray(figure.canvas.buffer_rgba())[..., :3])
+
+
+def test_a_cell_that_ends_with_an_animation_shows_it():
+    """As image/png, which every viewer of notebooks shows."""
+    data, _ = plots.animation([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)])._repr_mimebundle_()
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).n_frames == 2
+
+
+def test_slimming_a_notebook_leaves_alone_what_moves(tmp_path):
+    """An animated PNG and a GIF stay bit for bit; a still of many colours gets 256."""
+    frames = [torch.rand(1, 1, 8, 8) for _ in range(3)]
+    still = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(still, "PNG")
+    pictures = [plots.animation(frames).data, plots.gif(frames, tmp_path / "x.gif").read_bytes(), still.getvalue()]
+    outputs = [new_output("display_data", data={"image/png": base64.b64encode(picture).decode()}) for picture in pictures]
+    nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=outputs)]), tmp_path / "x.ipynb")
+    subprocess.run([sys.executable, Path(__file__).parents[1] / "notebooks" / "slim.py", tmp_path / "x.ipynb"], check=True)
+    after = [base64.b64decode(output.data["image/png"]) for output in nbformat.read(tmp_path / "x.ipynb", 4).cells[0].outputs]
+    assert after[:2] == pictures[:2] and len(after[2]) < len(pictures[2])
