@@ -259,8 +259,8 @@ def scaling(args):
 
 def quality(args):
     """The digits after so many seconds of training, in which each contender does as many steps as it can: {samples:,} samples in {steps} DDIM
-    steps; a mean where there are several seeds. Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet ÷
-    floor: distance of its features to those of the test images, over the distance of as many train images; 1 is what real images get.
+    steps; a mean where there are several seeds. Agreement: share of samples that a classifier, trained on the train split, takes for their label. Fréchet
+    distance: of its features to those of the test images; and what of it is above that of as many train images, which is what real images get.
     Memorisation: median distance to the nearest train image, over that of test images; about 1 for new images, 0 for copies. Both at scale 1.
     Time stands still while samples are drawn; where the learning rate depends on the end, each length is a run of its own. **Ours**: as in `make
     run`, which here trains in {precision}; the others train in float32. **diffusers**: our architecture in its UNet2DModel and its training
@@ -278,11 +278,12 @@ def quality(args):
     def measured(draw) -> list[float]:
         plain, guided = (torch.cat([draw(wanted[i:i + 250], scale, i) for i in range(0, len(wanted), 250)]) for scale in (1.0, 2.0))
         agreement = [metrics.accuracy(judge, images, wanted.to(WHERE)) for images in (plain, guided)]
-        return [*agreement, metrics.frechet_distance(metrics.features(judge, plain), real) / floor, metrics.memorisation(plain, x, x_test)]
+        distance = metrics.frechet_distance(metrics.features(judge, plain), real)
+        return [*agreement, distance, distance - floor, metrics.memorisation(plain, x, x_test)]
 
     runs = []
     with open(args.out / "quality.csv", "w", newline="", encoding="utf-8") as file:
-        names = "contender,seed,asked_seconds,seconds,steps,agreement_scale_1,agreement_scale_2,frechet_over_floor,memorisation"
+        names = "contender,seed,asked_seconds,seconds,steps,agreement_scale_1,agreement_scale_2,frechet,above_floor,memorisation"
         csv.writer(file).writerow(names.split(","))
         for seed in range(args.seeds):
             for name, mark, spent, steps, draw in trained(x, y, args.seconds, seed, args.steps, peers=seed == 0):
@@ -290,13 +291,14 @@ def quality(args):
                 csv.writer(file).writerow(runs[-1])
                 file.flush()
                 progress(runs)
-    columns = ["contender", "seeds", "seconds", "steps", "agreement, %, scale 1", "agreement, %, scale 2", "Fréchet ÷ floor", "memorisation"]
+    columns = ["contender", "seeds", "seconds", "steps", "agreement, %, scale 1", "agreement, %, scale 2", "Fréchet distance", "above the floor",
+               "memorisation"]
     same = defaultdict(list)
     for name, _, mark, *values in runs:
         spent, steps, plain, guided, *others = values
         same[name, mark].append([spent, steps, 100 * plain, 100 * guided, *others])
     rows = sorted(([name, len(values), *(statistics.mean(v) for v in zip(*values))] for (name, _), values in same.items()), key=lambda row: LINES.index(row[0]))
-    rows.append([f"{args.samples:,} train images", None, None, None, 100 * metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, 1.0, 0.0])
+    rows.append([f"{args.samples:,} train images", None, None, None, 100 * metrics.accuracy(judge, x[as_many], wanted.to(WHERE)), None, floor, 0.0, 0.0])
 
     draw_quality(columns, rows, args.seconds).savefig(args.out / "quality.png", dpi=100)
     return columns, rows
@@ -304,7 +306,7 @@ def quality(args):
 
 def draw_quality(columns: list[str], rows: list, seconds: list[float]):
     figure, (panels,) = plots.axes(2)
-    for axis, column in zip(panels, (4, 6)):
+    for axis, column in zip(panels, (4, 7)):
         for k, (name, points) in enumerate(groupby(rows[:-1], lambda row: row[0])):
             points = list(points)
             axis.plot([p[2] for p in points], [p[column] for p in points], plots.STYLES[k % 4], marker="o", color=plots.COLOURS[k % 7], label=name)

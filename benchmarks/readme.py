@@ -4,8 +4,8 @@
     python benchmarks/readme.py minute digits                these parts only
     python benchmarks/readme.py write                        measure nothing: tables from the files as they are
 
-    minute      what so many training steps of the digits' recipe give (minute.csv)
-    speed       how many steps two kinds of processors make in a minute (speed.json); nothing else should run
+    minute      what so many seconds of training give, in five recipes (quality.csv); nothing else should run
+    speed       how many training steps processors of three kinds make in a minute (speed.json); likewise
     digits      the digits' model that comes with the package, by three judges (evaluated-digits.json)
     mnist       the MNIST model (evaluated-mnist.json); MNIST must be at hand
     calls       samplers by their number of calls (calls-digits.csv, calls-mnist.csv)
@@ -34,13 +34,11 @@ from ddpm_tutorial import DDPM, TrainState, data, evaluation, train
 from ddpm_tutorial.terminal import write_json
 from ddpm_tutorial.training import best_precision
 from ddpm_tutorial.training.recipes import RECIPES
-from ddpm_tutorial.weights import PRETRAINED
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGES = ("README.md", "ddpm_tutorial/weights/pretrained/README.md")
-STEPS, SAMPLES = (100, 200, 400, 800, 1600), 1000
-FIELDS = ("steps", "seed", "precision", "agreement_scale_1", "agreement_scale_2", "frechet", "floor", "above", "memorisation", "cpu_seconds")
+WHAT = ("steps", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation")
 # The other kinds are the same processor, told to do without; one that has no AVX-512 has no bfloat16 either.
 KINDS = {"AVX-512 with bfloat16": ("bfloat16", {}), "AVX-512": ("float32", {}),
          "AVX2": ("float32", {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"})}
@@ -49,7 +47,6 @@ KINDS = {"AVX-512 with bfloat16": ("bfloat16", {}), "AVX-512": ("float32", {}),
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=(*PARTS, "all", "write"), metavar="PART", help=", ".join((*PARTS, "all", "write")))
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each length, of the minute (default 3)")
     parser.add_argument("--data-dir", type=Path, help="where MNIST is; default $DDPM_DATA, or a cache folder in your home")
     args = parser.parse_args()
     for part in PARTS if "all" in args.parts else [part for part in args.parts if part != "write"]:
@@ -63,28 +60,9 @@ def main() -> None:
 
 # Measuring.
 
-def minute(args) -> None:
-    """A training of its own for every length, because the learning rate falls to 0 at the end of each."""
-    path, (config, how) = HERE / "minute.csv", RECIPES["digits"]
-    done = {(int(row["steps"]), int(row["seed"])) for row in rows(path)}
-    (images, y, _), (test, y_test, _) = data.load("digits"), data.load("digits", "test")
-    classifier, _ = evaluation.load_classifier(PRETRAINED["digits"].with_name("digits-classifier.safetensors"))
-    judge = evaluation.judge(classifier, data.normalise(images), y, data.normalise(test), y_test)
-    wanted = torch.arange(10).repeat_interleave(SAMPLES // 10)
-    for seed, steps in ((seed, steps) for seed in range(args.seeds) for steps in STEPS if (steps, seed) not in done):
-        torch.manual_seed(seed)
-        state, cpu = TrainState(DDPM(config), replace(how, steps=steps, seed=seed)), time.process_time()
-        deque(train(state, data.normalise(images), y), maxlen=0)            # to its end
-        cpu = time.process_time() - cpu
-        model = state.averaged_model()
-        plain, guided = (evaluation.measure(model.sample(SAMPLES, wanted, scale=scale, seed=1), wanted, judge) for scale in (1.0, 2.0))
-        values = (steps, seed, best_precision(model.device), plain["agreement"], guided["agreement"],
-                  *(plain[key] for key in ("frechet", "frechet_floor", "frechet_above", "memorisation")), cpu)
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            if not file.tell():
-                csv.writer(file).writerow(FIELDS)
-            csv.writer(file).writerow([f"{v:.4g}" if isinstance(v, float) else v for v in values])
-        print(*values, flush=True)
+def minute(_) -> None:
+    if not (HERE / "quality.csv").is_file():
+        python("benchmarks/measure.py", "quality", "--seeds", "3", "--write")
 
 
 def speed(_) -> None:
@@ -137,21 +115,21 @@ def rows(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def gives() -> dict[int, dict[str, float]]:
-    """{training steps: {what: mean over seeds}}"""
-    ordered = sorted(rows(HERE / "minute.csv"), key=lambda row: int(row["steps"]))
-    return {steps: {key: statistics.mean(float(row[key]) for row in same) for key in FIELDS[3:9]}
-            for steps, same in ((steps, list(same)) for steps, same in groupby(ordered, key=lambda row: int(row["steps"])))}
-
-
 def minute_table() -> str:
-    found, per_minute = gives(), json.loads((HERE / "speed.json").read_text(encoding="utf-8"))
-    floor = statistics.mean(row["floor"] for row in found.values())
-    lines = [f"| training steps | agreement, scale 1 | agreement, scale 2 | Fréchet distance above its floor of {floor:.2f} | memorisation |",
-             "|---:|---:|---:|---:|---:|"]
-    lines += [f"| {steps:,} | {row['agreement_scale_1']:.1%} | {row['agreement_scale_2']:.1%} | {row['above']:.2f} | {row['memorisation']:.2f} |"
-              for steps, row in found.items()]
-    return "\n".join([*lines, "", "| two cores of one processor, and what it may use | steps in a minute | images/s |", "|---|---:|---:|",
+    """Of `make run`'s recipe: means over seeds, by how long they were asked to train; and how fast other processors are."""
+    ours = sorted((row for row in rows(HERE / "quality.csv") if row["contender"] == "ours"), key=lambda row: int(row["asked_seconds"]))
+    lines = ["| seconds | steps | agreement, scale 1 | agreement, scale 2 | Fréchet distance above its floor | memorisation |",
+             "|---:|---:|---:|---:|---:|---:|"]
+    for seconds, same in groupby(ours, key=lambda row: int(row["asked_seconds"])):
+        group = list(same)
+        steps, plain, guided, above, memorisation = (statistics.mean(float(row[key]) for row in group) for key in WHAT)
+        lines.append(f"| {seconds} | {steps:,.0f} | {plain:.1%} | {guided:.1%} | {above:.2f} | {memorisation:.2f} |")
+    return "\n".join(lines)
+
+
+def speed_table() -> str:
+    per_minute = json.loads((HERE / "speed.json").read_text(encoding="utf-8"))
+    return "\n".join(["| two cores that have | steps in a minute | images/s |", "|---|---:|---:|",
                       *(f"| {kind} | {steps:,.0f} | {steps * RECIPES['digits'][1].batch / 60:,.0f} |" for kind, steps in per_minute.items())])
 
 
@@ -159,7 +137,7 @@ def evaluated(name: str) -> str:
     return evaluation.table(json.loads((HERE / f"evaluated-{name}.json").read_text(encoding="utf-8")))
 
 
-TABLES = {"minute": minute_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
+TABLES = {"minute": minute_table, "speed": speed_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
 
 
 def filled(text: str) -> str:

@@ -20,7 +20,7 @@ from . import data
 from .checks import PREDICTIONS, SAMPLERS
 from .ddpm import DDPM
 from .evaluation import judging, metrics
-from .evaluation.report import measured, pictures
+from .evaluation.report import beside_usual, measured, pictures
 from .forward import q_sample
 from .schedules import SCHEDULES, cosine
 from .terminal import Parser, between, new_file, sentence, steady, tune_memory, unused, writable, write_json, written
@@ -225,6 +225,8 @@ def _results(state: TrainState, settings: dict, dataset: data.Dataset, per_class
     try:
         figures |= measured(model, settings, per_class, [1.0, 2.0], seed=1) if per_class else {}
         write_json(written["figures"], figures)
+        if per_class:
+            print(beside_usual(state, settings["data"], figures["scale 1"]), end="", flush=True)
     except Exception as error:
         failed.append(f"the samples could not be measured: {sentence(error)}")
     for what, path in written.items():

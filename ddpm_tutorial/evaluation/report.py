@@ -1,5 +1,6 @@
 """What a trained model is worth, for the command line: pictures, and a table of numbers beside what real images get."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from .. import data
 from ..ddpm import DDPM
 from ..terminal import written
 from ..training.devices import best_precision
+from ..training.recipes import DIGITS_GAVE, RECIPES, usual
+from ..training.state import TrainState
 from ..weights import PRETRAINED
 from . import judging, metrics
 
@@ -76,6 +79,19 @@ def measured(model: DDPM, settings: dict, per_class: int, scales: list[float], s
     print(f"\n{walk}, {best_precision(model.device)}, noise seed {seed} (95 % intervals) ± standard error{asked}:\n\n"
           f"{judging.table(rows)}\n", flush=True)
     return rows
+
+
+def beside_usual(state: TrainState, name: str, row: dict) -> str:
+    """One line for who trained the digits' recipe: what so many steps usually give.  A slower machine makes fewer steps of a minute, and gets less."""
+    if name != "digits" or replace(state.model.config, classes=()) != RECIPES[name][0] or state.config != replace(
+            RECIPES[name][1], **{key: getattr(state.config, key) for key in ("steps", "seconds", "seed", "precision", "micro", "compile")}):
+        return ""
+    got = f"{row['agreement']:.1%} and {row['frechet_above']:.2f} above the floor at scale 1"
+    if state.step < min(DIGITS_GAVE):
+        return f"{state.step:,} steps gave {got}; with fewer than {min(DIGITS_GAVE)} this recipe is not done: train longer, with --seconds 240 say\n"
+    agreement, above = usual(min(state.step, max(DIGITS_GAVE)))
+    return (f"{state.step:,} steps gave {got}; usual after so many{' or more' if state.step > max(DIGITS_GAVE) else ''}: {agreement:.1%} and {above:.2f}. "
+            f"How many steps a minute has is the machine's doing\n")
 
 
 def _fast(model: DDPM) -> torch.autocast:

@@ -40,7 +40,7 @@ def rows(compare):
 # What is measured.
 
 def test_schedules_are_a_two_by_two_by_two(compare):
-    """Trained × times × walked, every walk, every number of steps, every seed, two blocks, one in 250 steps; and the variance that is not compared is left out."""
+    """Trained × times × walked, every walk, every number of steps, every seed, two blocks (one in 250 steps), and not the variance that is not compared."""
     points = compare.points("schedules")
     walks = {name for name in compare.SAMPLERS if name != "DDPM, large"}
     assert len(points) == len({*points}) == 2 * 2 * 2 * len(walks) * 5 * (4 * 2 + 1)

@@ -1,10 +1,16 @@
 """A number that a reader sees is the one that was measured."""
 
 import re
+import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from ddpm_tutorial import DDPM, TrainState
+from ddpm_tutorial.evaluation.report import beside_usual
+from ddpm_tutorial.training.recipes import DIGITS_GAVE, RECIPES, usual
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +63,38 @@ def test_the_sentence_about_few_calls_says_what_was_measured(readme):
     digits, mnist = sentence.split("on MNIST")
     assert [difference("digits", 8, scale) for scale in (1.0, 2.0)] == re.findall(r"[\d.]+ ± [\d.]+", digits)
     assert [difference("mnist", 20, scale) for scale in (1.0, 2.0)] == re.findall(r"[\d.]+ ± [\d.]+", mnist)
+
+
+# What `make run` says beside its own numbers.
+
+def test_what_is_called_usual_is_what_was_measured(readme):
+    """The package holds a copy of four means, because it has no benchmarks folder where it is installed."""
+    ours = [row for row in readme.rows(ROOT / "benchmarks" / "quality.csv") if row["contender"] == "ours"]
+    means = {}
+    for asked in {row["asked_seconds"] for row in ours}:
+        same = [row for row in ours if row["asked_seconds"] == asked]
+        steps, agreement, above = (statistics.mean(float(row[key]) for row in same) for key in ("steps", "agreement_scale_1", "above_floor"))
+        means[round(steps)] = (round(agreement, 3), round(above, 2))
+    assert means == DIGITS_GAVE
+
+
+def test_between_two_measured_lengths_a_straight_line_in_log_steps():
+    """The measured lengths give themselves, the geometric mean of two of them their mean; beyond them nothing is known."""
+    assert all(usual(steps) == pytest.approx(gave) for steps, gave in DIGITS_GAVE.items())
+    low, high = sorted(DIGITS_GAVE)[:2]
+    assert usual(round((low * high) ** 0.5)) == pytest.approx([(a + b) / 2 for a, b in zip(DIGITS_GAVE[low], DIGITS_GAVE[high])], rel=0.01)
+    for steps in (low - 1, max(DIGITS_GAVE) + 1):
+        with pytest.raises(ValueError, match=f"steps is {steps}"):
+            usual(steps)
+
+
+@pytest.mark.parametrize("steps, said", [(100, "not done"), (376, "usual after so many: 96.4% and 0.62"), (5000, "many or more: 98.6% and 0.19")])
+def test_a_run_hears_what_its_steps_usually_give(steps, said):
+    """A slow machine's 94 % is no mistake of the reader's; of another recipe nothing is said."""
+    config, how = RECIPES["digits"]
+    state, row = TrainState(DDPM(config), replace(how, steps=steps)), {"agreement": 0.942, "frechet_above": 1.234}
+    state.step = steps
+    line = beside_usual(state, "digits", row)
+    assert line.startswith(f"{steps:,} steps gave 94.2% and 1.23 above the floor") and said in line
+    state.config = replace(how, steps=steps, lr=1e-3)
+    assert beside_usual(state, "digits", row) == beside_usual(state, "mnist", row) == ""
