@@ -5,7 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart.  In a no
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, cartesian_prod, linspace
 
 from .data import denormalise
 
@@ -85,6 +85,26 @@ def film_strip(states: Sequence, image: int = 0, frames: int = 11, title: str = 
     return figure
 
 
+def curves(*panels: Mapping[str, Any], width: float = 4.8, height: float = 3.5, **settings) -> Figure:
+    """Lines over a number, panel by panel.   A panel: {"lines": {name: (x, y)}, …}, and what else is in it (title, ylabel, yscale …) is set on its axes.
+
+    A line may bring its own look: (x, y, {"marker": "o"}), or its intervals: {"yerr": (below, above)}.   `settings` hold for every panel.
+    """
+    figure, (row,) = axes(len(panels), width=width, height=height)
+    for axis, panel in zip(row, panels):
+        for i, (name, (x, y, *look)) in enumerate(panel["lines"].items()):
+            line = {"color": COLOURS[i % 7], "linestyle": STYLES[i % 4], "linewidth": 2, "markersize": 5, "label": name, **(look[0] if look else {})}
+            (axis.errorbar if "yerr" in line else axis.plot)(x, y, **line)
+        options = {**settings, **{key: value for key, value in panel.items() if key not in ("lines", "legend")}}
+        axis.set(**options)
+        if "xticks" in options:
+            axis.set_xticks(options["xticks"], [f"{x:g}" for x in options["xticks"]])
+            axis.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+        if len(panel["lines"]) > 1 and (place := panel.get("legend", "best")):
+            axis.legend(fontsize=9, loc=place)
+    return figure
+
+
 def loss_curve(losses: Sequence[float], window: int = 20, title: str = "") -> Figure:
     """The loss of each step, and its running mean over `window` steps."""
     figure, ((axis,),) = axes(width=6.4, height=3.6)
@@ -99,13 +119,33 @@ def loss_curve(losses: Sequence[float], window: int = 20, title: str = "") -> Fi
     return figure
 
 
-def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | None = None, size: float = 4) -> Figure:
-    """Clouds of 2-D points (N, 2) side by side, each under its title."""
-    figure, (row,) = axes(len(clouds), width=2.6, height=2.8, sharex=True, sharey=True)
-    for axis, (name, x) in zip(row, clouds.items()):
-        axis.scatter(*x.T, s=size, c=COLOURS[0] if colour is None else [COLOURS[int(k) % 7] for k in colour], linewidths=0)
-        axis.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel="$x_1$")
-    row[0].set_ylabel("$x_2$")
+def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | None = None, size: float = 4,
+           arrows: Mapping[str, Callable] | None = None) -> Figure:
+    """Clouds of 2-D points (N, 2) side by side, each under its title, six a row at most.
+
+    colour: a class for each point, an int, or a number for each, of which large ones are light; (N,), or (clouds, N).   arrows: name → a field v(x), drawn on a
+    grid; long ones are shortened.
+    """
+    columns = min(len(clouds), 6 if len(clouds) != 8 else 4)
+    figure, cells = axes(columns, -(-len(clouds) // columns), width=2.6, height=2.8, sharex=True, sharey=True)
+    for i, (axis, (name, x)) in enumerate(zip(cells.flat, clouds.items())):
+        tint = colour if colour is None or colour.ndim == 1 else colour[i]
+        if colour is not None and tint is not None and colour.is_floating_point():
+            axis.scatter(*x.T, s=size, c=tint, cmap="viridis", vmin=colour.min(), vmax=colour.max(), linewidths=0)         # one scale for all
+        else:
+            axis.scatter(*x.T, s=size, c=COLOURS[0] if tint is None else [COLOURS[int(k) % 7] for k in tint], linewidths=0)
+        if arrows and name in arrows:
+            at = limit * cartesian_prod(*[linspace(-0.85, 0.85, 8, dtype=x.dtype)] * 2)
+            field = arrows[name](at)
+            field = field / (1 + field.norm(dim=1, keepdim=True))
+            axis.quiver(*at.T.numpy(), *field.T.numpy(), angles="xy", scale_units="xy", scale=5.5 / limit, width=0.011, color=COLOURS[1])
+        axis.set(title=name, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    for axis in cells.flat[len(clouds):]:
+        axis.set_axis_off()
+    for axis in cells[-1]:
+        axis.set_xlabel("$x_1$")
+    for axis in cells[:, 0]:
+        axis.set_ylabel("$x_2$")
     return figure
 
 

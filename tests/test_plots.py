@@ -165,3 +165,23 @@ def test_slimming_a_notebook_leaves_alone_what_moves(tmp_path):
     subprocess.run([sys.executable, Path(__file__).parents[1] / "notebooks" / "slim.py", tmp_path / "x.ipynb"], check=True)
     after = [base64.b64decode(output.data["image/png"]) for output in nbformat.read(tmp_path / "x.ipynb", 4).cells[0].outputs]
     assert after[:2] == pictures[:2] and len(after[2]) < len(pictures[2])
+
+
+def test_curves_draws_each_line_in_its_panel_and_sets_what_the_panel_says():
+    """Axes that share a setting get it from the call; a panel's own wins."""
+    left = {"lines": {"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 5], {"yerr": ([1, 1], [1, 1])})}, "title": "two"}
+    right = {"lines": {"a": ([1, 2], [3, 4], {"marker": "o"})}, "ylabel": "own (m)"}
+    one, two = plots.curves(left, right, xlabel="x (s)", ylabel="y (s)", xticks=(1, 2)).axes
+    assert (one.get_xlabel(), one.get_ylabel(), two.get_ylabel(), one.get_title()) == ("x (s)", "y (s)", "own (m)", "two")
+    assert [text.get_text() for text in one.get_legend().get_texts()] == ["a", "b"] and two.get_legend() is None
+    assert [label.get_text() for label in one.get_xticklabels()] == ["1", "2"]
+
+
+def test_clouds_of_a_number_share_one_colour_scale_and_arrows_are_drawn_where_they_are_asked_for():
+    """Panels that scale their colours apart cannot be compared."""
+    x = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
+    figure = plots.points({"a": x, "b": x}, colour=torch.stack([torch.linspace(0, 0.1, 20), torch.linspace(0, 1, 20)]), arrows={"b": lambda at: 100 * at})
+    first, second = figure.axes
+    assert first.collections[0].get_clim() == second.collections[0].get_clim() == (0, 1)
+    assert len(first.collections) == 1 and len(second.collections) == 2
+    assert np.hypot(second.collections[1].U, second.collections[1].V).max() < 1     # long arrows are shortened
