@@ -3,6 +3,8 @@
 Every rule is shown to bite: a small notebook that keeps them all passes, and the same notebook with one defect is caught by that rule's name.
 """
 
+import ast
+import base64
 import json
 import re
 import warnings
@@ -19,7 +21,29 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 COURSE = Path(__file__).parents[1] / "notebooks"
 LAST = 12                                                       # 00 … 12
-LARGEST = 1_500_000                                             # bytes of a notebook
+LARGEST, MOVING = 1_500_000, 300_000                            # bytes of a notebook, and of a picture that moves
+LINES, COLUMNS, PREDICTIONS = 15, 100, 4                        # of a cell; and "Predict, then run" of a notebook
+WORDS, SECONDS = 180, 20                                        # read in a minute; needed for a line of code
+BENCHES = {0: "digits", 1: "schedules", 2: "cloud", 3: "cloud", 5: "clinic", 6: "digits", 7: "cloud", 8: "digits"}    # of the laboratory
+
+LONG = {                                                        # "number id": why this cell may be longer or wider; ten at most in the whole course
+}
+
+OPEN = {                                                        # rules that a notebook does not keep yet; whoever mends it shortens the list
+    0: {"ends", "play", "reading", "short_cells", "shows"},
+    1: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
+    2: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
+    3: {"ends", "play", "reading", "short_cells", "shows"},
+    4: {"ends", "predictions", "reading", "short_cells", "shows"},
+    5: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
+    6: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
+    7: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
+    8: {"ends", "play", "reading", "short_cells", "shows"},
+    9: {"ends", "predictions", "reading", "short_cells", "shows"},
+    10: {"ends", "predictions", "reading", "short_cells", "shows"},
+    11: {"ends", "reading", "short_cells", "shows"},
+    12: {"ends", "reading", "short_cells"},
+}
 EACH, ALL = 2 * 60, 13 * 60                                     # seconds on two CPU cores
 
 FIRST = """\
@@ -192,8 +216,85 @@ def leads_on(page: Page) -> Iterator[str]:
         yield f"no link to the next notebook, {following}….ipynb"
 
 
+def short_cells(page: Page) -> Iterator[str]:
+    """At most 15 lines of at most 100 columns; blank lines and the lines that every notebook begins with do not count."""
+    for cell in page.code:
+        if f"{page.number:02d} {cell.get('id')}" in LONG:
+            continue
+        if (lines := _lines(cell.source)) > LINES:
+            yield f"cell {_name(page, cell)} has {lines} lines; at most {LINES}"
+        if (widest := max(map(len, cell.source.removeprefix(FIRST).splitlines() or [""]))) > COLUMNS:
+            yield f"cell {_name(page, cell)} is {widest} columns wide; at most {COLUMNS}"
+
+
+def shows(page: Page) -> Iterator[str]:
+    """Every code cell has an output, except definitions that the next cell uses, and the imports at the top, which any may use."""
+    for cell, following in zip(page.code, [*page.code[1:], None]):
+        if cell.outputs:
+            continue
+        names = _defined(cell.source)
+        if names is None:
+            yield f"cell {_name(page, cell)} shows nothing, and does more than define"
+        elif cell is not page.code[0] and not (following and any(re.search(rf"\b{name}\b", following.source) for name in names)):
+            yield f"cell {_name(page, cell)} shows nothing, and the next cell uses nothing of it"
+
+
+def predictions(page: Page) -> Iterator[str]:
+    if (found := sum(text.count("**Predict, then run") for text in page.prose)) > PREDICTIONS:
+        yield f"{found} times 'Predict, then run'; at most {PREDICTIONS}"
+
+
+def reading(page: Page) -> Iterator[str]:
+    """The header's 'about N minutes to read' is computed."""
+    found, wanted = re.search(r"\babout (\d+) minutes to read\b", page.nb.cells[0].source), _minutes(page)
+    if not found or abs(int(found[1]) - wanted) > 1:
+        yield f"the header must say 'about {wanted} minutes to read': {WORDS} words a minute, and {SECONDS} s for a line of code"
+
+
+def ends(page: Page) -> Iterator[str]:
+    """A recap of at most six lines, three small changes to try, the exercise, and three to six links with a sentence each."""
+    text = "\n".join(page.prose)
+    flags = re.DOTALL | re.MULTILINE | re.IGNORECASE
+    parts = {name: re.search(rf"^#+ [\d. ]*{name}\b.*?\n(.*?)(?=^#|\*\*Exercises? to do|^\*\*Play|\Z)", text, flags)
+             for name in ("recap", "try this", "further reading")}
+    for name, part in parts.items():
+        if not part:
+            yield f"no heading says '{name.capitalize()}'"
+    places = [part.start() for part in parts.values() if part]
+    if places != sorted(places):
+        yield "the end is in another order: Recap, Try this, Further reading"
+    if (part := parts["recap"]) and len([line for line in part[1].splitlines() if line.strip()]) > 6:
+        yield "the recap has more than six lines"
+    if (part := parts["try this"]) and len(re.findall(r"^(?:- |\d\. )", part[1], re.MULTILINE)) != 3:
+        yield "'Try this' must be a list of three small changes, and what to expect of each"
+    if part := parts["further reading"]:
+        items = re.findall(r"^- (.*)$", part[1], re.MULTILINE)
+        why = [len(re.sub(r"\[.*?\]\(\S+\)", "", item).split()) for item in items if re.search(r"\]\(https://\S+\)", item)]
+        if not 3 <= len(items) <= 6 or len(why) < len(items) or min(why) < 5:
+            yield "'Further reading' must be a list of three to six links, each with one sentence on why"
+
+
+def play(page: Page) -> Iterator[str]:
+    """'**Play:** [what](../book/lab/index.html#bench=…)', where a bench of the laboratory belongs to the notebook."""
+    found = re.findall(r"^\*\*Play:\*\* .*\(\.\./book/lab/index\.html#bench=(\w+)[^)]*\)", "\n".join(page.prose), re.MULTILINE)
+    if (bench := BENCHES.get(page.number)) and bench not in found:
+        yield f"no line '**Play:** [ … ](../book/lab/index.html#bench={bench})'"
+    yield from (f"the laboratory has no bench {name!r}" for name in found if name not in BENCHES.values())
+
+
+def light(page: Page) -> Iterator[str]:
+    """What moves is small."""
+    for cell, output in _outputs(page):
+        for kind in ("image/png", "image/gif"):
+            text = output.get("data", {}).get(kind, "")
+            size, head = len(text) * 3 // 4, base64.b64decode(text[:min(len(text), 136) // 4 * 4])
+            if size > MOVING and (b"acTL" in head or head[:3] == b"GIF"):
+                yield f"cell {_name(page, cell)} shows a moving picture of {size:,} bytes; at most {MOVING:,}"
+
+
 RULES: list[Callable[[Page], Iterator[str]]] = [
     valid, checked, executed, no_error, no_stderr, no_machine, small, links, header, recap, folded, asserts, begins, leads_on,
+    short_cells, shows, predictions, reading, ends, play, light,
 ]
 
 
@@ -243,6 +344,32 @@ def _markdown(file: Path) -> str:
     return "\n".join(read(file).prose) if file.suffix == ".ipynb" else file.read_text(encoding="utf-8")
 
 
+def _lines(source: str) -> int:
+    """Lines of a cell that somebody reads."""
+    return sum(bool(line.strip()) for line in source.removeprefix(FIRST).splitlines())
+
+
+def _minutes(page: Page) -> int:
+    """How long a notebook takes to read.   The address of a link and the marks of a table are not read."""
+    words = sum(len(re.findall(r"\S*\w\S*", re.sub(r"\]\([^)]*\)|<[^>]*>", " ", text))) for text in page.prose)
+    return round(words / WORDS + sum(_lines(cell.source) for cell in page.code) * SECONDS / 60)
+
+
+def _defined(source: str) -> set[str] | None:
+    """The names that a cell of imports and definitions makes; None if it does more."""
+    names = set()
+    for node in ast.parse(re.sub(r"^(\s*)%.*$", r"\1pass", source.removeprefix(FIRST), flags=re.MULTILINE)).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Lambda):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        else:
+            return None
+    return names
+
+
 def _anchors(text: str) -> set[str]:
     """The anchors of the headings of a markdown text, as GitHub forms them and as Jupyter does."""
     headings = re.findall(r"^#{1,6} +(.*?) *$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
@@ -275,8 +402,24 @@ NOTEBOOKS = sorted(COURSE.glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_keeps_every_rule(path):
-    found = complaints(read(path))
-    assert not found, "\n".join([path.name, *found])
+    page = read(path)
+    still = OPEN.get(page.number, set())
+    found = complaints(page)
+    assert not [sentence for sentence in found if sentence.split(":")[0] not in still], "\n".join([path.name, *found])
+    mended = still - {sentence.split(":")[0] for sentence in found}
+    assert not mended, f"{path.name} keeps {mended} now: take that off OPEN"
+
+
+def test_the_exceptions_are_few_and_are_cells():
+    """Ten cells of the whole course may be longer or wider, and each says why."""
+    cells = {f"{page.number:02d} {cell.get('id')}" for page in map(read, NOTEBOOKS) for cell in page.code}
+    assert len(LONG) <= 10 and LONG.keys() <= cells and all(len(why) > 20 for why in LONG.values())
+
+
+def test_every_bench_is_in_the_laboratory():
+    """Under the name that its address has."""
+    text = (COURSE.parent / "book" / "lab" / "index.html").read_text(encoding="utf-8")
+    assert set(BENCHES.values()) == set(re.findall(r'data-bench="(\w+)"', text))
 
 
 def test_the_course_has_every_number_once():
@@ -299,7 +442,8 @@ You will learn to
 - write,
 - read.
 
-**Time:** runs in 5 s on two CPU cores. **Read first:** [02](02_before.ipynb). **Letters:** the [notation table](../README.md#notation)."""
+**Time:** runs in 5 s on two CPU cores; about 1 minutes to read.
+**Read first:** [02](02_before.ipynb). **Letters:** the [notation table](../README.md#notation)."""
 
 QUESTION = """\
 **Predict, then run.** And now?
@@ -313,7 +457,23 @@ So.
 END = """\
 ## Recap
 
-It is over; what $f[0](x)$ and `[a](b)` say is no link. **Exercise to do next:** 01.
+It is over; what $f[0](x)$ and `[a](b)` say is no link.
+
+**Play:** [the cloud](../book/lab/index.html#bench=cloud&t=3).
+
+## Try this
+
+- One.
+- Two.
+- Three.
+
+**Exercise to do next:** 01.
+
+## Further reading
+
+- [A](https://example.org/a): it shows the same in pictures.
+- [B](https://example.org/b): it shows the same in words.
+- [C](https://example.org/c): it shows the same in code.
 
 Next: [04](04_after.ipynb)."""
 
@@ -323,6 +483,8 @@ def folder(tmp_path_factory) -> Path:
     """A small repository."""
     root = tmp_path_factory.mktemp("repository")
     (root / "README.md").write_text("# A title\n\n## Notation\n", encoding="utf-8")
+    (root / "book" / "lab").mkdir(parents=True)
+    (root / "book" / "lab" / "index.html").write_text("x", encoding="utf-8")
     (folder := root / "notebooks").mkdir()
     for name in ("02_before.ipynb", "04_after.ipynb"):
         nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {name}\n\n## Section 2: *the end*")]), folder / name)
@@ -415,6 +577,21 @@ DEFECTS = {
     "asserted in a comment": ("asserts", replaced(3, "assert 2", "# assert 2")),
     "another first cell": ("begins", replaced(1, "ModuleNotFoundError", "ImportError")),
     "the first cell comes second": ("begins", lambda nb: nb.cells.insert(1, new_code_cell("1", execution_count=1))),
+    "a long cell": ("short_cells", also(4, "\nx = 1" * 15)),
+    "a wide cell": ("short_cells", also(4, "  # " + "x" * 100)),
+    "a silent cell": ("shows", lambda nb: nb.cells[4].update(outputs=[])),
+    "a silent number": ("shows", lambda nb: nb.cells[4].update(source="x = draw()", outputs=[])),
+    "a definition that waits": ("shows", lambda nb: nb.cells[3].update(source="def f(): pass", outputs=[])),
+    "five questions": ("predictions", also(5, QUESTION * 3)),
+    "a wrong reading time": ("reading", replaced(0, "about 1 minutes", "about 9 minutes")),
+    "no reading time": ("reading", replaced(0, "about 1 minutes", "some time")),
+    "a long recap": ("ends", replaced(6, "It is over", "It\nis\nover\nand\nover\nand\nover")),
+    "two things to try": ("ends", replaced(6, "- Three.", "")),
+    "nothing to read": ("ends", replaced(6, "## Further reading", "")),
+    "a link without a reason": ("ends", replaced(6, ": it shows the same in code.", ".")),
+    "nothing to play": ("play", replaced(6, "**Play:**", "Play:")),
+    "a bench that is not there": ("play", replaced(6, "bench=cloud&t=3", "bench=table")),
+    "a heavy film": ("light", lambda nb: nb.cells[4].outputs[0].data.update({"image/png": base64.b64encode(b"GIF" + bytes(MOVING)).decode()})),
     "no way on": ("leads_on", replaced(6, "04_after.ipynb", "02_before.ipynb")),
 }
 
