@@ -91,15 +91,14 @@ COLUMNS = (*Point._fields, *MEASURED, "seconds", "cpu_seconds", "train_cpu_secon
 
 
 def points(what: str, seeds: int = 5, train_steps: int = 700, steps: Iterable[int] = STEPS, blocks: int = 4) -> list[Point]:
-    """All measurements of a comparison; where many models share the work, half as many images of each, and a quarter in walks of more than 100 steps."""
+    """All measurements of a comparison; where many models share the work, a quarter of the images of each."""
     walks = [name for name in SAMPLERS if name != "DDPM, large"]
     models, walked, names, blocks = {
-        "schedules": ([*product(SCHEDULES, TIMES)], SCHEDULES, walks, max(1, blocks // 2)),
+        "schedules": ([*product(SCHEDULES, TIMES)], SCHEDULES, walks, max(1, blocks // 4)),
         "walks": ([("exact", "none")], SCHEDULES, walks, blocks),
         "samplers": ([("cosine", "matched")], ("cosine",), [*SAMPLERS], blocks)}[what]
     return [Point(*model, seed, 0 if model[0] == "exact" else train_steps, under, name, S, block)
-            for model, seed, under, name, S, block in product(models, range(seeds), walked, names, steps, range(blocks))
-            if what != "schedules" or S <= 100 or block < max(1, blocks // 2)]
+            for model, seed, under, name, S, block in product(models, range(seeds), walked, names, steps, range(blocks))]
 
 
 def main() -> None:
@@ -108,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="models of each kind (default 5)")
     parser.add_argument("--train-steps", type=int, default=700, help="training steps of each model (default 700, a minute on two cores)")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=f"sampling steps (default {' '.join(map(str, STEPS))})")
-    parser.add_argument("--blocks", type=int, default=4, help="blocks of 250 images for each number (default 4); half for schedules, a quarter in long walks")
+    parser.add_argument("--blocks", type=int, default=4, help="blocks of 250 images for each number (default 4); a quarter of that for schedules")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each (default 2)")
     parser.add_argument("--estimate", action="store_true", help="only say how long it would take")
     parser.add_argument("--quick", action="store_true", help="all small, to see that it runs; give it an --out of its own")

@@ -105,6 +105,18 @@ def curves(*panels: Mapping[str, Any], width: float = 4.8, height: float = 3.5, 
     return figure
 
 
+def histograms(heaps: Mapping[str, Tensor], bins: Tensor, marks: Mapping[str, float] | None = None, **settings) -> Figure:
+    """Outlines of several heaps of numbers over one axis, each of area 1; `marks` are numbers to be seen among them."""
+    figure, ((axis,),) = axes(width=7.5, height=3.3)
+    for i, (name, values) in enumerate(heaps.items()):
+        axis.hist(values, bins, histtype="step", linewidth=2, density=True, color=COLOURS[i % 7], linestyle=STYLES[i % 4], label=name)
+    for name, value in (marks or {}).items():
+        axis.axvline(value, color="black", linewidth=1.5, label=name)
+    axis.set(ylabel="density", **settings)
+    axis.legend(fontsize=9)
+    return figure
+
+
 def loss_curve(losses: Sequence[float], window: int = 20, title: str = "") -> Figure:
     """The loss of each step, and its running mean over `window` steps."""
     figure, ((axis,),) = axes(width=6.4, height=3.6)
