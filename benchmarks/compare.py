@@ -434,18 +434,23 @@ def forest(members: list[Difference], floor: float, title: str):
     from ddpm_tutorial import plots
 
     panels = list(dict.fromkeys(d.what for d in members))
-    lines = sorted({(d.steps, d.sampler) for d in members}, reverse=True)
-    figure, (row,) = plots.axes(len(panels), width=3.0, height=1.2 + 0.22 * len(lines), sharey=True)
+    alone = all(len({d.sampler for d in members if d.what == what}) == 1 for what in panels)        # a sampler a panel: its name is in the title
+
+    def line(d: Difference) -> tuple:
+        return (d.steps,) if alone else (d.steps, d.sampler)
+
+    lines = sorted({line(d) for d in members}, reverse=True)
+    figure, (row,) = plots.axes(len(panels), width=3.0, height=1.4 + 0.22 * len(lines), sharey=True, sharex=True)
     colours = dict(zip(SAMPLERS, plots.COLOURS))
     for axis, what in zip(row, panels):
         axis.axvspan(-MARGIN * floor, MARGIN * floor, color="grey", alpha=0.2, linewidth=0)
         axis.axvline(0, color="grey", linewidth=0.8)
         for d in (d for d in members if d.what == what):
-            axis.errorbar(d.mean, lines.index((d.steps, d.sampler)), xerr=d.half, fmt="o", capsize=2, markersize=4,
+            axis.errorbar(d.mean, lines.index(line(d)), xerr=d.half, fmt="o", capsize=2, markersize=4,
                           color=colours[d.sampler], markerfacecolor=colours[d.sampler] if d.holm < 0.05 else "white")
         axis.set_title(what.replace("; ", "\n").replace(" - ", " − "), fontsize=9)
         axis.set_xlabel("difference above the floor", fontsize=9)
-    row[0].set_yticks(range(len(lines)), [f"{sampler}, {steps}" for steps, sampler in lines], fontsize=8)
+    row[0].set_yticks(range(len(lines)), [f"{steps} steps" if alone else f"{sampler[0]}, {steps} steps" for steps, *sampler in lines], fontsize=8)
     figure.suptitle(f"{title}: full circles stand after Holm's correction", fontsize=10)
     return figure
 

@@ -4,6 +4,7 @@
     python benchmarks/readme.py minute digits                these parts only
     python benchmarks/readme.py write                        measure nothing: tables from the files as they are
 
+    picture     the digits that form at the top of the README (docs/digits.png)
     minute      what so many seconds of training give, in five recipes (quality.csv); nothing else should run
     speed       how many training steps processors of three kinds make in a minute (speed.json); likewise
     digits      the digits' model that comes with the package, by three judges (evaluated-digits.json)
@@ -30,7 +31,7 @@ from pathlib import Path
 
 import torch
 
-from ddpm_tutorial import DDPM, TrainState, data, evaluation, train
+from ddpm_tutorial import DDPM, TrainState, data, evaluation, plots, train
 from ddpm_tutorial.terminal import write_json
 from ddpm_tutorial.training import best_precision
 from ddpm_tutorial.training.recipes import RECIPES
@@ -92,6 +93,12 @@ def evaluate(name: str, per_class: int, args) -> None:
         python("-m", "ddpm_tutorial", "evaluate", name, "--data", name, "--per-class", str(per_class), "--judges", "3", "--out", str(path), *where)
 
 
+def picture(_) -> None:
+    """Ten digits of the MNIST model, as they form in 26 steps of DDPM."""
+    walk = DDPM.load("mnist").trajectory(10, torch.arange(10), "ddpm", 26, scale=2.0, seed=1)
+    plots.animation([state.x_t for state in walk], seconds=4, path=ROOT / "docs" / "digits.png")
+
+
 def calls(args) -> None:
     where = ["--data-dir", str(args.data_dir.resolve())] if args.data_dir else []
     python("benchmarks/calls.py", "digits")
@@ -102,8 +109,8 @@ def python(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
-PARTS = {"minute": minute, "speed": speed, "digits": lambda args: evaluate("digits", 100, args), "mnist": lambda args: evaluate("mnist", 200, args),
-         "calls": calls, "compare": lambda args: python("benchmarks/compare.py")}
+PARTS = {"picture": picture, "minute": minute, "speed": speed, "digits": lambda args: evaluate("digits", 100, args),
+         "mnist": lambda args: evaluate("mnist", 200, args), "calls": calls, "compare": lambda args: python("benchmarks/compare.py")}
 
 
 # Writing.
