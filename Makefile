@@ -21,6 +21,9 @@ lab: .venv/ready           # open the course
 play:                      # open the laboratory, in the browser, without a server
 	$(PYTHON) -c "import pathlib, webbrowser; webbrowser.open(pathlib.Path('book/lab/index.html').resolve().as_uri())"
 
+book: .venv/book           # build the book from the committed outputs: book/_build/html
+	$(BIN)/python book/build.py
+
 notebooks: .venv/ready     # execute and save all notebooks
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	$(BIN)/python notebooks/slim.py notebooks/*.ipynb
@@ -31,7 +34,11 @@ notebooks: .venv/ready     # execute and save all notebooks
 	touch $@
 
 .venv/test: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,teach]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,teach,book]"
 	touch $@
 
-.PHONY: run test test-fast lab play notebooks
+.venv/book: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[book]"
+	touch $@
+
+.PHONY: run test test-fast lab play book notebooks

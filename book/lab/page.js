@@ -314,7 +314,10 @@
 
   function begin() {
     const notebooks = $("meta[name=notebooks]").content;        // where the course lies; the book puts its own pages there
-    for (const link of document.querySelectorAll("[data-notebook]")) link.href = notebooks.replace("{}", link.dataset.notebook);
+    for (const link of document.querySelectorAll("[data-notebook]")) {
+      link.href = notebooks.replace("{}", link.dataset.notebook);
+      link.target = "_top";                                     // out of the frame, where the book shows the laboratory in one
+    }
     for (const tab of document.querySelectorAll("nav [data-bench]")) tab.addEventListener("click", event => {
       event.preventDefault();
       go(tab.dataset.bench);
