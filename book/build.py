@@ -12,9 +12,11 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import equations
 import quizzes
+from headings import translated
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -63,9 +65,12 @@ class Book:
         """The text of a page that stands at `home` in the repository, with links that hold in the book."""
         def target(link: re.Match) -> str:
             path, hash, anchor = link[2].partition("#")
+            if not path and anchor:
+                return f"{link[1]}#{translated(ROOT / home, unquote(anchor))}{link[3]}"
             if not path or re.match(r"/|[a-z]+:", path):
                 return link[0]
             there = Path(os.path.normpath(ROOT / Path(home).parent / path))
+            anchor = translated(there, unquote(anchor)) if anchor and there.is_file() else anchor
             name = there.relative_to(ROOT).as_posix() if there.is_relative_to(ROOT) else path
             if name == LABORATORY:
                 up = "../" * home.count("/") if home != "book/index.md" else ""

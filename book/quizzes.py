@@ -5,20 +5,15 @@ to the section of the notebook that refutes it.  A choice without an answer, or 
 """
 
 import html
-import json
 import re
 from pathlib import Path
 
 import yaml
+from headings import headings, in_the_book
 from mathematics import mathml
 
 FOLDER = Path(__file__).resolve().parent / "quizzes"
 NOTEBOOKS = FOLDER.parents[1] / "notebooks"
-
-
-def headings(notebook: Path) -> list[str]:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [heading for cell in cells if cell["cell_type"] == "markdown" for heading in re.findall(r"^##+ (.+)$", "".join(cell["source"]), flags=re.M)]
 
 
 def section(words: str, number: str) -> str:
@@ -26,13 +21,11 @@ def section(words: str, number: str) -> str:
     if match := re.match(r"(\d\d): ", words):
         number, words = match[1], words.removeprefix(match[0])
     notebook, = NOTEBOOKS.glob(f"{number}_*.ipynb")
-    plain = [re.sub(r"^\d+\. ", "", heading) for heading in headings(notebook)]
-    found = [heading for heading, title in zip(headings(notebook), plain) if words == title or (words in title and words not in plain)]
+    titles = {heading: re.sub(r"^\d+\. ", "", heading) for heading in headings(notebook)[1:]}
+    found = [heading for heading, title in titles.items() if words == title or (words in title and words not in titles.values())]
     if len(found) != 1:
-        raise ValueError(f'quiz {number}: {len(found)} headings of {notebook.name} have "{words}" in them; they are: ' + "; ".join(headings(notebook)))
-    text = re.sub(r"\$[^$]*\$|[`*]", "", found[0])
-    slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-    return f"[{number}, {found[0]}](/notebooks/{notebook.name}#{slug})"
+        raise ValueError(f'quiz {number}: {len(found)} headings of {notebook.name} have "{words}" in them; they are: ' + "; ".join(titles))
+    return f"[{number}, {found[0]}](/notebooks/{notebook.name}#{in_the_book(found[0])})"
 
 
 def inline(text: str) -> str:
@@ -59,7 +52,7 @@ def pages():
     for file in sorted(FOLDER.glob("*.yaml")):
         number = file.stem
         notebook, = NOTEBOOKS.glob(f"{number}_*.ipynb")
-        titles[number] = re.search(r"^# (.+)$", "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]), flags=re.M)[1]
+        titles[number] = headings(notebook)[0]
         questions = yaml.safe_load(file.read_text(encoding="utf-8"))
         out = [f"# Quiz {titles[number]}\n\nFive questions about [the notebook](/notebooks/{notebook.name}). Choose, then open what you chose.\n"]
         for i, question in enumerate(questions, 1):

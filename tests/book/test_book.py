@@ -160,6 +160,16 @@ def test_a_long_line_is_folded_within_its_brackets():
     assert '"b, c and a longer string, with commas"' in folded
 
 
+def test_an_anchor_is_found_however_it_is_spelt():
+    """GitHub's way and Jupyter's, with a formula in the heading, which the book leaves out of the name."""
+    import headings
+    page = next(ROOT.glob("notebooks/01_*.ipynb"))
+    heading = next(heading for heading in headings.headings(page) if "$" in heading)
+    for spelt in headings.slug(heading), heading.replace(" ", "-"):
+        assert headings.translated(page, spelt) == headings.in_the_book(heading)
+    assert headings.translated(page, "no-such-heading") == "no-such-heading"
+
+
 def questions():
     import yaml
     return [(file.stem, question) for file in sorted((BOOK / "quizzes").glob("*.yaml")) for question in yaml.safe_load(file.read_text(encoding="utf-8"))]
