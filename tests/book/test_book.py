@@ -1,5 +1,7 @@
 """The book: built once, from what is committed, and then every page of it is read."""
 
+import collections
+import functools
 import importlib.util
 import re
 import subprocess
@@ -170,6 +172,7 @@ def test_an_anchor_is_found_however_it_is_spelt():
     assert headings.translated(page, "no-such-heading") == "no-such-heading"
 
 
+@functools.cache
 def questions():
     import yaml
     return [(file.stem, question) for file in sorted((BOOK / "quizzes").glob("*.yaml")) for question in yaml.safe_load(file.read_text(encoding="utf-8"))]
@@ -177,7 +180,6 @@ def questions():
 
 def test_each_of_the_first_nine_notebooks_has_five_questions():
     """00 to 08, three or four choices each, one of them right."""
-    import collections
     counts = collections.Counter(number for number, _ in questions())
     assert counts == {f"0{n}": 5 for n in range(9)}
     assert all(len(question["choices"]) in (3, 4) and sum("right" in choice for choice in question["choices"]) == 1 for _, question in questions())
