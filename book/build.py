@@ -41,6 +41,7 @@ PLAY = {                                                        # the bench that
 }
 LABORATORY = "book/lab/index.html"
 LINK = re.compile(r"(\]\()([^()\s]+)(\))")
+PICTURES = {".png", ".gif", ".svg", ".webp", ".jpg"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".sh": "bash", ".yml": "yaml", ".js": "javascript", ".css": "css", ".csv": "text"}
 
 
@@ -77,7 +78,7 @@ class Book:
                 return f"{link[1]}{up}{name}{hash}{anchor}{link[3]}{{.external}}"
             if there.is_dir() and f"{name}/README.md" in self.pages:
                 name += "/README.md"
-            elif there.suffix == ".png" and there.exists():
+            elif there.suffix in PICTURES and there.exists():
                 (SOURCE / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(there, SOURCE / name)
                 self.written.add(SOURCE / name)
@@ -126,7 +127,9 @@ def _text(name: str, source: str) -> dict:
 
 def gather() -> None:
     book = Book()
-    book.write("index.md", book.linked((BOOK / "index.md").read_text(encoding="utf-8"), "book/index.md"))
+    picture = re.search(r"!\[(.*?)\]\((.*?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    index = (BOOK / "index.md").read_text(encoding="utf-8").replace("{the README's first picture}", f"![{picture[1]}](../{picture[2]})")
+    book.write("index.md", book.linked(index, "book/index.md"))
     book.write("play.md", book.linked((BOOK / "play.md").read_text(encoding="utf-8"), "book/index.md"))
     for name in sorted(book.pages):
         book.page(name)
