@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -166,7 +166,7 @@ def _train(args) -> None:
     with ExitStack() as held, together(args.device) as where:
         settings = _settings(args)
         dataset = data.load(settings["data"], folder=settings["data_dir"], size=settings["size"])
-        settings |= _same(settings, dataset, str(args.resume))
+        settings |= _same(settings, dataset, _tests(settings), str(args.resume))
         changes = {name: getattr(args, name) for name in OF_MACHINE if getattr(args, name) is not None}
         begun = args.resume and resume(args.resume / "checkpoint.safetensors", where, **changes)
         state = begun or _begun(args, settings, dataset, where)
@@ -262,13 +262,26 @@ def _where(args, otherwise: str) -> dict:
     return {"data": str(Path(named).resolve()) if folder else named} | ({"data_dir": str(args.data_dir.resolve())} if args.data_dir else {})
 
 
-def _same(begun: dict, dataset: data.Dataset, what: str) -> dict:
-    """What labels mean, and what they are learnt from; complains if a run was begun with other data: a class folder added since would shift all labels."""
-    now: dict[str, Any] = {"classes": list(dataset.classes), "images": len(dataset.images), "sha256": data.fingerprint(dataset)}
+def _tests(settings: dict) -> data.Dataset | None:
+    """The images for testing; none, if the folder has too few to leave any."""
+    try:
+        return data.load(settings["data"], "test", settings["data_dir"], settings["size"])
+    except ValueError:
+        return None
+
+
+def _same(begun: dict, dataset: data.Dataset, tests: data.Dataset | None, what: str) -> dict:
+    """What labels mean, what they are learnt from and measured with.
+
+    Complains if a run was begun with other data: a class folder added since would shift all labels, and figures of other test images cannot be compared.
+    """
+    now: dict[str, Any] = {"classes": list(dataset.classes), "images": len(dataset.images), "sha256": data.fingerprint(dataset),
+                           "test_images": len(tests.images) if tests else 0, "test_sha256": data.fingerprint(tests) if tests else ""}
     if any(begun.get(key, now[key]) != now[key] for key in now):
-        said = [f"{some.get('images', '?')} images, SHA-256 {some.get('sha256', '?')[:12]}, of {', '.join(some.get('classes', '?'))}" for some in (begun, now)]
-        raise ValueError(f"{what} was begun with {said[0]}; the data are now {said[1]}: labels would not mean the same. Bring back the data of then; "
-                         "--data says where they are")
+        said = [f"{some.get('images', '?')} images, SHA-256 {some.get('sha256', '?')[:12]}, and {some.get('test_images', '?')} for testing, "
+                f"SHA-256 {some.get('test_sha256', '?')[:12]}, of {', '.join(some.get('classes', '?'))}" for some in (begun, now)]
+        raise ValueError(f"{what} was begun with {said[0]}; the data are now {said[1]}: labels would not mean the same, or figures not be comparable. "
+                         "Bring back the data of then; --data says where they are")
     return now
 
 
@@ -330,9 +343,15 @@ def _model(name: str, where: torch.device) -> DDPM:
     try:
         return DDPM.load(name if name in PRETRAINED else path).to(where)
     except ValueError:
-        with suppress(ValueError, FileNotFoundError):           # it may be a checkpoint
-            return resume(path, where).averaged_model()
-        raise
+        try:
+            state = resume(path, where)                         # it may be a checkpoint
+        except (ValueError, FileNotFoundError):
+            state = None
+        if state is None:
+            raise
+    if not state.step:
+        raise ValueError(f"the run of {path} has not taken a step yet: there is nothing to draw or to measure")
+    return state.averaged_model()
 
 
 def _run_json(folder: Path) -> dict:
@@ -400,7 +419,7 @@ def _evaluate(args) -> None:
     if args.scales and K is None:
         raise ValueError("this model has no classes to be guided by: leave out --scales")
     if tuple(dataset.images.shape[1:]) == model.shape:          # or else they are of another data set, which `measured` says
-        _same(({"classes": list(model.config.classes)} if model.config.classes else {}) | begun, dataset, args.weights)
+        _same(({"classes": list(model.config.classes)} if model.config.classes else {}) | begun, dataset, _tests(settings), args.weights)
     if K not in (None, len(dataset.classes)):
         raise ValueError(f"the model has {K} classes ({', '.join(model.config.classes) or 'without names'}), and {settings['data']} has "
                          f"{len(dataset.classes)}: {', '.join(dataset.classes)}; name the data set that it was trained on with --data")

@@ -58,9 +58,12 @@ def _type(parameter: inspect.Parameter) -> str:
 
 # Numbers.
 
-def described(value: object) -> str:
+def described(value: Any) -> str:
     """What was given, in an error message."""
-    return f"{value.dtype} {tuple(value.shape)} on {value.device}" if isinstance(value, Tensor) else f"{value!r:.100} ({type(value).__name__})"
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)} on {value.device}"
+    text = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") and getattr(value, "shape", ()) else " ".join(repr(value).split())    # an array has lines
+    return f"{text:.100} ({type(value).__name__})"
 
 
 def integer(value: int, name: str, least: int = 1, most: float = math.inf) -> int:
@@ -265,6 +268,12 @@ def _perhaps(rule):
 
 def _integers(least: int):
     return lambda name, value, given: integer(value, name, least)
+
+
+def _length(name, T, given):
+    """Of a chain: tables have T + 1 entries."""
+    if integer(T, name) > 1_000_000:
+        raise ValueError(f"{name} is {T}; it must be ≤ 1000000: a chain of more steps has more memory to fill than work to do")
 
 
 def _numbers(least: float = -math.inf, most: float = math.inf):
@@ -566,7 +575,7 @@ RULES: dict[str, Callable] = {
     "z": _perhaps(_like_x_t),
     "t": _times, "s": _earlier, "s: float": _numbers(0),
     "t: int": _time, "t: Tensor": _each, "t: int | None": _half_way, "s: int": _to,
-    "T": _integers(1), "steps": _perhaps(_steps), "times": _perhaps(_list),
+    "T": _length, "steps": _perhaps(_steps), "times": _perhaps(_list),
     **dict.fromkeys(("n", "K", "batch"), _integers(1)), **dict.fromkeys(("seed", "first", "null"), _integers(0)), "levels": _integers(2),
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
     "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,

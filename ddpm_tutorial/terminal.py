@@ -95,9 +95,38 @@ def tune_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(trim, keep), libc.mallopt(mmap, keep)
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        free = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text()) if Path("/proc/meminfo").is_file() else None
+        free = free_memory()
         if free and soft == resource.RLIM_INFINITY and not torch.cuda.is_available():              # CUDA reserves addresses that it never uses
-            resource.setrlimit(resource.RLIMIT_DATA, (int(free[1]) * 1024 * 9 // 10, hard))        # a tenth for everybody else
+            resource.setrlimit(resource.RLIMIT_DATA, (free * 9 // 10, hard))                       # a tenth for everybody else
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: what Linux has, or what is left of the share of its container (of a control group, or of one above it)."""
+    def found(pattern, *parts):
+        with suppress(OSError):
+            if match := re.search(pattern, root.joinpath(*parts).read_text(), re.MULTILINE):
+                return int(match[1])
+
+    available = found(r"^MemAvailable: *(\d+) kB", "proc/meminfo")
+    left = [available * 1024] if available is not None else []
+    for version, files in ((1, ("memory.limit_in_bytes", "memory.usage_in_bytes")), (2, ("memory.max", "memory.current"))):
+        top = root / "sys/fs/cgroup" / ("memory" if version == 1 else "")
+        for group in _groups(root, version):
+            most, used = (found(r"^(\d+)", top, group, file) for file in files)                 # "max", where there is no limit
+            if most is not None and used is not None:
+                # Files that were read count as used, and are dropped as soon as somebody needs the room.
+                left.append(max(0, most - used + (found(r"^(?:total_)?inactive_file (\d+)", top, group, "memory.stat") or 0)))
+    return min(left, default=None)
+
+
+def _groups(root: Path, version: int) -> Iterator[Path]:
+    """The control group of this process for memory, and those above it; in a container the topmost is what limits it, whatever its name outside."""
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            number, kinds, name = line.split(":", 2)
+            if (version == 2 and number == "0") or (version == 1 and "memory" in kinds.split(",")):
+                group = Path(name.lstrip("/"))
+                yield from (group, *group.parents)
 
 
 # Options.

@@ -337,7 +337,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(SystemExit, match=r"^ddpm_tutorial: [^\n]*checkpoint[^\n]*No space left[^\n]*$"):
         cli.main([*TRAIN, "--out", str(tmp_path / "run")])
-    assert contents(tmp_path / "run").keys() == {"run.json", "log.jsonl"}
+    assert not (tmp_path / "run").exists(), "the first checkpoint, of nothing yet, could not be written, and no step was taken"
 
 
 @pytest.mark.parametrize("text", ["8", "8:", "8:500,", "8x500", "8:0", "0:500", "-8:500", "8:500:2", "8:500;16:200", "8:5.5", ""])
@@ -542,6 +542,45 @@ def test_data_that_changed_since_are_refused_with_both_lists(trained):
     assert everything(run) == before
 
 
+def test_test_images_that_changed_are_refused_too(trained):
+    """Figures of other test images would stand beside the old ones as if they could be compared."""
+    run, photos = trained
+    tests = data.load(photos, "test")
+    settings = json.loads((run / "run.json").read_text())
+    assert settings["test_images"] == 3 and settings["test_sha256"] == data.fingerprint(tests)
+    image = Image.open(photos / "cats" / "04.png").copy()       # the fifth of each class is for testing
+    image.putpixel((0, 0), 255 - image.getpixel((0, 0)))
+    image.save(photos / "cats" / "04.png")
+    assert data.fingerprint(data.load(photos)) == settings["sha256"]
+    for command in (["train", "--resume", str(run)], ["evaluate", str(run), "--per-class", "2"]):
+        with pytest.raises(SystemExit, match=r"18 images, SHA-256 (\w+), and 3 for testing, .*the data are now 18 images, SHA-256 \1, and 3 for testing"):
+            cli.main(command)
+
+
+def test_a_run_that_dies_before_its_first_checkpoint_can_go_on(tmp_path, no_pictures, monkeypatch):
+    """Seconds after it began: there is a checkpoint of nothing, and the run that goes on is the run that never died.  Until then there is nothing to draw."""
+    class Killed(BaseException):
+        """Nobody catches it, as nobody can catch SIGKILL."""
+
+    def kill(self, net):
+        if self.n_averaged == 1:
+            raise Killed
+        update(self, net)
+
+    cli.main([*TRAIN, "--out", str(tmp_path / "whole")])
+    update = AveragedModel.update_parameters
+    monkeypatch.setattr(AveragedModel, "update_parameters", kill)
+    with pytest.raises(Killed):
+        cli.main([*TRAIN, "--out", str(tmp_path / "run")])
+    monkeypatch.setattr(AveragedModel, "update_parameters", update)
+    for command in ("sample", "evaluate"):
+        with pytest.raises(SystemExit, match="has not taken a step yet"):
+            cli.main([command, str(tmp_path / "run")])
+    cli.main(["train", "--resume", str(tmp_path / "run"), "--per-class", "0"])
+    whole, run = (DDPM.load(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "run"))
+    assert all(torch.equal(whole[k], run[k]) for k in whole)
+
+
 def test_resume_finds_data_that_were_moved(trained, tmp_path, no_pictures):
     """And remembers where; other data under that name are refused."""
     run, photos = trained
@@ -744,6 +783,27 @@ def test_memory_is_refused_and_not_granted_until_something_is_killed():
         torch.empty(more_than_half, dtype=torch.uint8)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "can't allocate memory" in done.stderr
+
+
+@pytest.mark.parametrize("version, limited, inactive, free", [
+    (2, {"job": 3000}, 0, 2000), (2, {".": 3000, "job": "max"}, 0, 2000), (2, {".": 9000, "job": 3000}, 500, 2500), (2, {"job": "max"}, 0, 8 * 1024),
+    (1, {"job": 3000}, 0, 2000), (1, {"job": 2**63 - 4096}, 0, 8 * 1024), (2, {"job": 500}, 0, 0), (2, {}, 0, 8 * 1024)])
+def test_the_memory_of_a_container_is_what_the_container_may_take(version, limited, inactive, free, tmp_path):
+    """A machine of 64 GB says 60 are free to each of the containers on it; the kernel kills the one that believes it."""
+    maximum, current, top = (("memory.limit_in_bytes", "memory.usage_in_bytes", "memory"), ("memory.max", "memory.current", ""))[version - 1]
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:  64 kB\nMemAvailable:     8 kB\n")
+    (tmp_path / "proc" / "self" / "cgroup").write_text("4:cpu,memory:/job\n" if version == 1 else "0::/job\n")
+    for group, limit in limited.items():
+        folder = tmp_path / "sys" / "fs" / "cgroup" / top / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ((maximum, limit), (current, 1000), ("memory.stat", f"active_file 7\n{'total_' * (version == 1)}inactive_file {inactive}")):
+            (folder / name).write_text(f"{text}\n")
+    assert terminal.free_memory(tmp_path) == free
+
+
+def test_memory_that_nobody_tells_is_not_limited(tmp_path):
+    assert terminal.free_memory(tmp_path) is None
 
 
 def test_what_nobody_has_foreseen_is_a_sentence_too(monkeypatch):

@@ -18,7 +18,7 @@ from ..checks import described, integer
 from ..ddpm import DDPM, DDPMConfig
 from ..schedules import Schedule
 from ..terminal import tidy
-from ..weights.files import check_fit, check_unet, configured, load_weights, read, unwrapped, write
+from ..weights.files import check_fit, check_unet, configured, load_weights, read, refuse_folder, unwrapped, write
 from .state import BANDS, TrainConfig, TrainState
 
 FORMAT = 2                                                      # 2: moments by the parameter's name.  Without a number: by its index, and no checksum
@@ -32,7 +32,7 @@ def save(state: TrainState, path: str | Path) -> Path:
     """
     if not isinstance(state, TrainState):
         raise TypeError(f"state is {described(state)}; it must be a TrainState (a model saves itself: model.save)")
-    path, net = Path(path), unwrapped(state.model.net)
+    path, net = refuse_folder(path), unwrapped(state.model.net)
     tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
     tensors |= {f"optimizer.{name}.{k}": v for name, p in net.named_parameters() for k, v in state.optimizer.state.get(p, {}).items()}

@@ -74,6 +74,8 @@ def run(state: TrainState, images: Tensor, y: Tensor | None, folder: Path, stage
 
 
 def _trained(state, images, y, stages, checkpoint, log):
+    if log is not None and not state.step:
+        save(state, checkpoint)                                 # of nothing yet: a process that dies before the next one leaves a run that can go on
     began, first, due = time.perf_counter(), state.step, CHECKPOINT_SECONDS
     with tqdm(total=state.config.steps, initial=first, unit="step", desc="training", mininterval=0.5, disable=log is None, file=Steady(sys.stderr)) as bar:
         for progress in _staged(state, images, y, stages):

@@ -48,7 +48,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
 
     Weights that several layers share are stored once.
     """
-    path = Path(path)
+    path = refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Tensor] = {}
     twins: dict[str, str] = {}                                  # name → the name under which the same memory was stored
@@ -73,6 +73,14 @@ def write(path: str | Path, tensors: dict[str, Tensor], kind: str, header: dict)
         raise OSError(f"{path} could not be written: {error}") from None
     finally:
         shutil.rmtree(apart, ignore_errors=True)
+    return path
+
+
+def refuse_folder(path: str | Path) -> Path:
+    """A folder has a name that a file could have; to write there, it would have to be moved out of the way, with all that is in it."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file, such as {path / 'model.safetensors'}")
     return path
 
 
