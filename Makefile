@@ -1,6 +1,7 @@
 # Windows, or no make: the README gives the same lines.
 PYTHON ?= python3
 BIN = .venv/bin
+TWO = -n 2 --dist worksteal      # two processes of one thread each
 
 run: .venv/ready           # train on real digits for a minute, draw, measure
 	$(BIN)/python -m ddpm_tutorial train --data digits --seconds 60
@@ -8,12 +9,12 @@ run: .venv/ready           # train on real digits for a minute, draw, measure
 test: .venv/test           # everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests --cov
+	$(BIN)/pytest $(TWO) tests --cov
 	$(BIN)/python tests/mutants/gate.py
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 test-fast: .venv/test      # the unit tests, without the slow ones: pictures of exercises, nbgrader
-	$(BIN)/pytest -m "not slow" tests
+	$(BIN)/pytest $(TWO) -m "not slow" tests
 
 lab: .venv/ready           # open the course
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb

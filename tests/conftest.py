@@ -1,8 +1,11 @@
 """What every test starts from."""
 
+import os
+
 import pytest
 import torch
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")                   # of the processes that tests start
 torch.set_num_threads(1)                                        # the same sums in the same order on every machine, and small tensors are faster so
 
 
