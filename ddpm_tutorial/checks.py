@@ -62,7 +62,7 @@ def described(value: Any) -> str:
     """What was given, in an error message."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)} on {value.device}"
-    text = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") and getattr(value, "shape", None) else " ".join(repr(value).split())    # an array has lines
+    text = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") and getattr(value, "shape", None) else " ".join(repr(value).split())  # arrays have lines
     return f"{text:.100} ({type(value).__name__})"
 
 
