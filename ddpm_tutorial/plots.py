@@ -100,6 +100,8 @@ def curves(*panels: Mapping[str, Any], width: float = 4.8, height: float = 3.5, 
         if "xticks" in options:
             axis.set_xticks(options["xticks"], [f"{x:g}" for x in options["xticks"]])
             axis.tick_params(axis="x", which="minor", length=0, labelbottom=False)
+        if "yticks" in options:
+            axis.tick_params(axis="y", which="minor", length=0, labelleft=False)
         if len(panel["lines"]) > 1 and (place := panel.get("legend", "best")):
             axis.legend(fontsize=9, loc=place)
     return figure

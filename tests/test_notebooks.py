@@ -35,8 +35,6 @@ OPEN = {                                                        # rules that a n
     2: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
     3: {"ends", "play", "reading", "short_cells", "shows"},
     4: {"ends", "predictions", "reading", "short_cells", "shows"},
-    5: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
-    6: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
     7: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
     8: {"ends", "play", "reading", "short_cells", "shows"},
     9: {"ends", "predictions", "reading", "short_cells", "shows"},
