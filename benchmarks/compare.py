@@ -137,6 +137,8 @@ def main() -> None:
         measure_all(todo, done, args)
     chosen = {point: done[point] for name in names for point in wanted[name]}
     print(report(chosen))
+    (args.out / "compare.md").write_text(f"# {' '.join(__doc__.splitlines()[0].split())}\n\nWritten by `python benchmarks/compare.py {' '.join(names)}`.\n\n"
+                                         + report(chosen), encoding="utf-8")
     for name, figure in forests(differences(chosen)).items():
         figure.savefig(args.out / f"compare-{name}.png", dpi=110)
     for schedule in SCHEDULES if args.out == HERE and "schedules" in names else ():     # one of each is kept, for readers who want to draw anew
