@@ -442,7 +442,7 @@ def forest(members: list[Difference], floor: float, title: str):
         return (d.steps,) if alone else (d.steps, d.sampler)
 
     lines = sorted({line(d) for d in members}, reverse=True)
-    figure, (row,) = plots.axes(len(panels), width=3.0, height=1.4 + 0.22 * len(lines), sharey=True, sharex=True)
+    figure, (row,) = plots.axes(len(panels), width=3.0 if len(panels) > 1 else 6.0, height=1.4 + 0.22 * len(lines), sharey=True, sharex=True)
     colours = dict(zip(SAMPLERS, plots.COLOURS))
     for axis, what in zip(row, panels):
         axis.axvspan(-MARGIN * floor, MARGIN * floor, color="grey", alpha=0.2, linewidth=0)

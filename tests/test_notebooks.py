@@ -37,7 +37,6 @@ OPEN = {                                                        # rules that a n
     4: {"ends", "predictions", "reading", "short_cells", "shows"},
     7: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
     8: {"ends", "play", "reading", "short_cells", "shows"},
-    9: {"ends", "predictions", "reading", "short_cells", "shows"},
     10: {"ends", "predictions", "reading", "short_cells", "shows"},
     11: {"ends", "reading", "short_cells", "shows"},
     12: {"ends", "reading", "short_cells"},
