@@ -65,6 +65,24 @@ def test_the_sentence_about_few_calls_says_what_was_measured(readme):
     assert [difference("mnist", 20, scale) for scale in (1.0, 2.0)] == re.findall(r"[\d.]+ ± [\d.]+", mnist)
 
 
+def test_the_sentences_about_samplers_and_schedules_say_what_was_measured(readme):
+    """Differences of what is above the floor, paired by seed; "equal" and "cannot be told" are the verdicts of benchmarks/compare.py."""
+    import compare
+
+    rows = compare.read(ROOT / "benchmarks" / "compare.csv")
+    floor = next(row["frechet"] - row["above"] for row in rows.values())
+    found = {(d.what.split(";")[0], d.sampler, d.steps): d for d in compare.differences(rows)}
+    text = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("**Samplers and schedules"))
+
+    walk = "walked linear - cosine"
+    chosen = [("2M - DDIM", "2M", 10), ("DDPM - DDIM", "DDPM", 10), (walk, "DDIM", 5)]
+    assert [f"{abs(found[key].mean):.2f} ± {found[key].half:.2f}" for key in chosen] == re.findall(r"[\d.]+ ± [\d.]+", text)
+    assert [found[key].verdict(floor) for key in chosen] == ["better", "worse", "worse"]
+    assert {found["2M - DDIM", "2M", steps].verdict(floor) for steps in (50, 250)} == {"equal"}
+    assert {found["DDPM - DDIM", "DDPM", steps].verdict(floor) for steps in (50, 250)} == {"cannot tell"}
+    assert {found[walk, "DDIM", steps].verdict(floor) for steps in (10, 20, 50, 250)} == {"equal"}
+
+
 # What `make run` says beside its own numbers.
 
 def test_what_is_called_usual_is_what_was_measured(readme):
