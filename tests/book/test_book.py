@@ -3,6 +3,7 @@
 import collections
 import functools
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import Browser, found
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -56,9 +58,18 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def log():
-    """What the build says.  With unchanged pages it takes seconds, anew about half a minute on two quiet cores."""
-    return subprocess.run([sys.executable, str(BOOK / "build.py")], capture_output=True, encoding="utf-8", errors="replace", cwd=ROOT)
+def log(tmp_path_factory):
+    """The build's exit status and what it said.  Of two processes that test at a time the first one builds, and the other waits: half a minute on a quiet
+    machine, and some seconds where little has changed since the last build."""
+    folder = tmp_path_factory.getbasetemp()
+    report = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book.txt"
+    with FileLock(f"{report}.lock"):
+        if not report.exists():
+            build = subprocess.run([sys.executable, str(BOOK / "build.py")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+                                   encoding="utf-8", errors="replace")
+            report.write_text(f"{build.returncode}\n{build.stdout}", encoding="utf-8")
+    status, _, said = report.read_text(encoding="utf-8").partition("\n")
+    return int(status), said
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +79,8 @@ def pages(log):
 
 def test_sphinx_has_no_complaint(log):
     """-W makes an error of every warning: a formula that cannot be set, a link that leads nowhere, a page that is in no table of contents."""
-    assert log.returncode == 0 and not re.search("warning|error", log.stdout + log.stderr, flags=re.I), log.stdout[-3000:] + log.stderr[-3000:]
+    status, said = log
+    assert status == 0 and not re.search("warning|error", said, flags=re.I), said[-3000:]
 
 
 def test_everything_is_in_it(pages):
