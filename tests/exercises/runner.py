@@ -11,6 +11,7 @@ import contextlib
 import io
 import re
 import runpy
+import symtable
 import sys
 import time
 import warnings
@@ -73,6 +74,17 @@ def execute(cell: Cell, names: dict) -> Exception | None:
         return error
 
 
+def taken_in(source: str) -> set[str]:
+    """The names that a cell takes from outside, in functions that it defines, too."""
+    whole = symtable.symtable(re.sub(r"(?m)^%.*$", "", source), "cell", "exec")
+    own, taken, tables = {s.get_name() for s in whole.get_symbols() if s.is_assigned() or s.is_imported()}, set(), [whole]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        taken |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is whole or s.is_global())}
+    return taken - own
+
+
 class Exercise:
     """An exercise with its reference solution run once; answers are then tried from the cell on that they replace."""
 
@@ -88,26 +100,41 @@ class Exercise:
                 self.seconds[cell.name] = time.process_time() - start
                 if error:
                     self.failed[cell.name] = error
+        self.before.append(names)
+        self.taken = [taken_in(c.source) for c in self.cells]
 
     @property
     def points(self) -> dict[str, int]:
         return {c.name: c.points for c in self.cells if c.kind == "check"}
 
-    def grade(self, answers: dict[str, str], hidden: bool = True) -> dict[str, str]:
-        """The checks that fail with these answers in place of the reference, each with what it said."""
+    def grade(self, answers: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """With these answers in place of the reference: the checks that fail, each with what it said; and those that fail without their hidden tests, too.
+
+        A cell that takes no name which these answers have made otherwise is not run again: it would do what it did.
+        """
         unknown = set(answers) - {c.name for c in self.cells if c.kind == "answer"}
         if unknown:
             raise KeyError(f"{self.name} has no answer cell called {', '.join(sorted(unknown))}")
         first = min(i for i, c in enumerate(self.cells) if c.name in answers)
-        names, failed = dict(self.before[first]), {}
+        names, other, failed, said = dict(self.before[first]), set(), {}, {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for cell in self.cells[first:]:
-                cell = cell._replace(source=answers.get(cell.name, cell.source))
-                error = execute(cell if hidden else visible(cell), names)
+            for cell, taken, was, then in zip(self.cells[first:], self.taken[first:], self.before[first:], self.before[first + 1:]):
+                made = {key: value for key, value in then.items() if was.get(key, self) is not value}
+                if cell.name not in answers and not taken & other:
+                    names.update(made)
+                    other -= made.keys()
+                    if cell.kind == "check" and cell.name in self.failed:
+                        failed[cell.name] = said[cell.name] = str(self.failed[cell.name])
+                    continue
+                here = dict(names)
+                error = execute(cell._replace(source=answers.get(cell.name, cell.source)), names)
+                other |= made.keys() | {key for key, value in names.items() if here.get(key, self) is not value}
                 if error and cell.kind == "check":
                     failed[cell.name] = f"{type(error).__name__}: {error}"
-        return failed
+                    if error := execute(visible(cell), here):
+                        said[cell.name] = f"{type(error).__name__}: {error}"
+        return failed, said
 
 
 @cache
@@ -139,10 +166,10 @@ if __name__ == "__main__":
         book = answers(name)
         for where, codes in book["RIGHT"].items():
             for i, code in enumerate(codes):
-                lost = ex.grade({where: code})
+                lost, _ = ex.grade({where: code})
                 print(f"{'ok  ' if not lost else 'BAD '} right  {where}[{i}]  {lost or ''}")
         for what, where, code, expected, says in book["WRONG"]:
-            lost, said = ex.grade({where: code}), ex.grade({where: code}, hidden=False)
+            lost, said = ex.grade({where: code})
             fine = set(lost) == set(expected) and (says in next(iter(said.values()), "") if says else not said)
             print(f"{'ok  ' if fine else 'BAD '} wrong  {where}: {what}  loses {', '.join(sorted(lost)) or 'NOTHING'}")
             print(f"             says  {next(iter(said.values()), '(only the hidden test notices)'):.220}")

@@ -54,7 +54,7 @@ def test_the_blank_release_gets_nothing(name):
 
 @pytest.mark.parametrize("name, where, i", RIGHT)
 def test_a_right_answer_gets_every_point(name, where, i, record_property):
-    lost = exercise(name).grade({where: answers(name)["RIGHT"][where][i]})
+    lost, _ = exercise(name).grade({where: answers(name)["RIGHT"][where][i]})
     record_property("answer", (name, sum(exercise(name).points.values()), True, 0))     # for the table of conftest.py
     assert lost == {}
 
@@ -62,10 +62,9 @@ def test_a_right_answer_gets_every_point(name, where, i, record_property):
 @pytest.mark.parametrize("name, i", WRONG, ids=[f"{name}-{answers(name)['WRONG'][i][0]}" for name, i in WRONG])
 def test_a_wrong_answer_loses_its_points_and_no_others(name, i, record_property):
     _, where, code, lost, says = answers(name)["WRONG"][i]
-    failed, points = exercise(name).grade({where: code}), exercise(name).points
+    (failed, said), points = exercise(name).grade({where: code}), exercise(name).points
     record_property("answer", (name, sum(points.values()), False, sum(points[check] for check in failed)))
     assert set(failed) == set(lost)
-    said = exercise(name).grade({where: code}, hidden=False)
     if says is None:
         assert said == {}, "the visible check notices this one: give the sentence it says"
     else:
@@ -88,8 +87,8 @@ def test_the_catalogue_is_large_enough(name):
 def test_another_class_gets_another_exercise(name, seed):
     theirs, book = exercise(name, seed), answers(name)
     assert len(theirs.failed) >= 2 and set(theirs.failed) <= set(theirs.points), "with another seed the public solution must lose two steps, and only checks"
-    assert theirs.grade(book["SEEDED"]) == {}
-    assert exercise(name).grade(book["SEEDED"]) == {}
+    assert theirs.grade(book["SEEDED"]) == ({}, {})
+    assert exercise(name).grade(book["SEEDED"]) == ({}, {})
 
 
 def test_there_are_forty_wrong_answers():

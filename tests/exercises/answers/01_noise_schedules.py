@@ -146,6 +146,10 @@ def alpha_bar_from(beta):
 def alpha_bar_from(beta):
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(beta, dim=0)])
 """, {"check_alpha_bar"}, "you multiplied the β"),
+    ("the roots multiplied", "alpha_bar", """
+def alpha_bar_from(beta):
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod((1 - beta).sqrt(), dim=0)])
+""", {"check_alpha_bar"}, "you multiplied the roots"),
     ("a sum instead of a product", "alpha_bar", """
 def alpha_bar_from(beta):
     return torch.cat([torch.ones(1, dtype=torch.float64), 1 - torch.cumsum(beta, dim=0)])
@@ -207,6 +211,26 @@ def cosine_curve(T, s=0.008):
     f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) * math.pi / 2) ** 2
     return f / f[0]
 """, {"check_cosine"}, "the angle must be divided by 1+s"),
+    ("brackets: π/2 multiplies s only", "cosine", """
+def cosine_curve(T, s=0.008):
+    f = torch.cos(torch.arange(T + 1, dtype=torch.float64) / T + s / (1 + s) * math.pi / 2) ** 2
+    return f / f[0]
+""", {"check_cosine"}, "π/2 must multiply the whole fraction"),
+    ("brackets: only s is divided", "cosine", """
+def cosine_curve(T, s=0.008):
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s / (1 + s)) * math.pi / 2) ** 2
+    return f / f[0]
+""", {"check_cosine"}, "stands over 1+s as a whole"),
+    ("brackets: s is added to T", "cosine", """
+def cosine_curve(T, s=0.008):
+    f = torch.cos(torch.arange(T + 1, dtype=torch.float64) / (T + s) / (1 + s) * math.pi / 2) ** 2
+    return f / f[0]
+""", {"check_cosine"}, "and not to T"),
+    ("brackets: divided by 1, and s added", "cosine", """
+def cosine_curve(T, s=0.008):
+    f = torch.cos(((torch.arange(T + 1, dtype=torch.float64) / T + s) / 1 + s) * math.pi / 2) ** 2
+    return f / f[0]
+""", {"check_cosine"}, "brackets around 1+s"),
     ("no offset", "cosine", """
 def cosine_curve(T, s=0.008):
     return torch.cos(torch.arange(T + 1, dtype=torch.float64) / T * math.pi / 2) ** 2
@@ -269,6 +293,10 @@ def snr_db(alpha_bar):
 def snr_db(alpha_bar):
     return torch.log(alpha_bar / (1 - alpha_bar))
 """, {"check_snr"}, "natural logarithm"),
+    ("10·ln", "snr", """
+def snr_db(alpha_bar):
+    return 10 * torch.log(alpha_bar / (1 - alpha_bar))
+""", {"check_snr"}, "that is 10·ln"),
     ("noise over signal", "snr", """
 def snr_db(alpha_bar):
     return 10 * torch.log10((1 - alpha_bar) / alpha_bar)
@@ -286,6 +314,10 @@ def snr_db(alpha_bar):
     ("one too small: the last time above", "ruler", "t_linear, t_cosine = 259, 496", {"check_ruler"}, "it is a later time"),
     ("one too large: index 0 taken for t = 1", "ruler", "t_linear, t_cosine = 261, 498", {"check_ruler"}, "it is an earlier time"),      # tables without ᾱ_0
     ("swapped", "ruler", "t_linear, t_cosine = 497, 260", {"check_ruler"}, "swapped"),
+    ("all times that qualify", "ruler", """
+t_linear = (snr_db(linear(1000).alpha_bar) < LEVEL).nonzero()
+t_cosine = (snr_db(cosine(1000).alpha_bar) < LEVEL).nonzero()
+""", {"check_ruler"}, "the first of them is asked for"),
     ("a share of T", "ruler", "t_linear, t_cosine = 0.26, 0.497", {"check_ruler"}, "a time t, not t/T"),
     ("one left open", "ruler", "t_linear, t_cosine = 260, None", {"check_ruler"}, "still None"),
 
@@ -332,8 +364,8 @@ def verdict(alpha_bar):
     ("the rescaled one is accused", "broken", """
 broken = {"D": "end", "B": "end", "E": "start", "A": "zero", "C": "end"}
 """, {"check_broken"}, "one of the five is fine"),
-    ("a wrong reason", "broken", 'broken = {"D": "end", "E": "start", "A": "end", "C": "end"}', {"check_broken"}, None),
-    ("the fine one for a broken one", "broken", 'broken = {"D": "end", "E": "start", "A": "zero", "B": "end"}', {"check_broken"}, None),
+    ("a wrong reason", "broken", 'broken = {"D": "end", "E": "start", "A": "end", "C": "end"}', {"check_broken"}, "not every letter has its own word"),
+    ("the fine one for a broken one", "broken", 'broken = {"D": "end", "E": "start", "A": "zero", "B": "end"}', {"check_broken"}, "not every letter has its own word"),
 
     # Step 9.
     ("not sorted", "distance", """

@@ -129,8 +129,8 @@ def even_times(T, S):
     ("the list of them", "stride", "wrong_steps = [t for t, s in pairwise(timesteps(1000, S_ODD)) if s != t - 1000 // S_ODD]",
      {"check_stride"}, "give how many there are"),
     ("along the stride's own times", "stride", "wrong_steps = sum(t not in timesteps(1000, S_ODD) for t in range(1000, 0, -(1000 // S_ODD)))",
-     {"check_stride"}, "count those that are not"),
-    ("one too many", "stride", "wrong_steps = 11", {"check_stride"}, "count those that are not"),
+     {"check_stride"}, "the gaps of the list are of two kinds"),
+    ("one too many", "stride", "wrong_steps = 11", {"check_stride"}, "the gaps of the list are of two kinds"),
 
     # Step 3.
     ("it stops at x̂_0", "ddim", """
@@ -180,6 +180,12 @@ def ddim_eta(x_t, eps, z, a_t, a_s, eta):
     sigma2 = eta ** 2 * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
     return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s - sigma2) * eps + sigma2 * z
 """, {"check_ddim_eta"}, "you multiply z by σ²"),
+    ("σ = η·β̃", "ddim_eta", """
+def ddim_eta(x_t, eps, z, a_t, a_s, eta):
+    x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)
+    sigma = eta * (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
+    return math.sqrt(a_s) * x_0 + math.sqrt(1 - a_s - sigma**2) * eps + sigma * z
+""", {"check_ddim_eta"}, "β̃ is a variance"),
     ("η for η²", "ddim_eta", """
 def ddim_eta(x_t, eps, z, a_t, a_s, eta):
     x_0 = (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)

@@ -74,22 +74,6 @@ def training_pair(x_0, eps, a, order):
     return [torch.sqrt(a) * x_0 + torch.sqrt(1 - a) * chosen, chosen]
 """,
     ],
-    "labels": [
-        """
-def training_labels(y, u, p, null):
-    return y.masked_fill(u < p, null)
-""",
-        """
-def training_labels(y, u, p, null):
-    return torch.tensor([null if one < p else label for label, one in zip(y.tolist(), u.tolist())])
-""",
-        """
-def training_labels(y, u, p, null):
-    kept = y.clone()
-    kept[u < p] = null
-    return kept
-""",
-    ],
     "clean": [
         """
 def last_step_is_clean(step):
@@ -103,20 +87,6 @@ def last_step_is_clean(step):
         if float(step(nil, nil, one, a_t, 1.0)) != 0:
             return False
     return True
-""",
-    ],
-    "kept": [
-        """
-def kept(x_t, eps, a_t):
-    signal, noise = math.sqrt(a_t), math.sqrt(1 - a_t)
-    x_0 = ((x_t - noise * eps) / signal).clamp(min=-1.0, max=1.0)
-    return x_0, (x_t - signal * x_0) / noise
-""",
-        """
-def kept(x_t, eps, a_t):
-    x_0 = x_t / a_t ** 0.5 - (1 / a_t - 1) ** 0.5 * eps
-    inside = torch.clip(x_0, -1, 1)
-    return inside, eps + (x_0 - inside) * (a_t / (1 - a_t)) ** 0.5
 """,
     ],
     "ddpm": [
@@ -227,35 +197,7 @@ def training_pair(x_0, eps, a, order):
     return a ** 0.5 * x_0 + (1 - a) ** 0.5 * eps, eps
 """, {"check_pair"}, None),
 
-    # Step 6.
-    ("one decision: elm", "labels", """
-def training_labels(y, u, p, null):
-    return torch.full_like(y, null) if u[0] < p else y
-""", {"check_labels"}, "decide for each image"),                                                 # dome272; beso #1
-    ("dropped to class 0", "labels", """
-def training_labels(y, u, p, null):
-    return y * (u >= p)
-""", {"check_labels"}, "0 is a class"),                                                          # TeaPearce #1
-    ("the share is kept", "labels", """
-def training_labels(y, u, p, null):
-    return torch.where(u < p, y, null)
-""", {"check_labels"}, "that is the share 1-p"),
-    ("in place", "labels", """
-def training_labels(y, u, p, null):
-    y[u < p] = null
-    return y
-""", {"check_labels"}, "you have written into y"),
-    ("always 0.1 and 10", "labels", """
-def training_labels(y, u, p, null):
-    return torch.where(u < 0.1, 10, y)
-""", {"check_labels"}, None),
-    ("computed and never used", "labels", """
-def training_labels(y, u, p, null):
-    torch.where(u < p, null, y)
-    return y
-""", {"check_labels"}, "nothing is dropped"),                                                    # lucidrains/DALLE2-pytorch #235
-
-    # Step 8.
+    # Step 7.
     ("nearly the same is enough", "clean", """
 def last_step_is_clean(step):
     x, e = normal(0, 100), normal(1, 100)
@@ -278,26 +220,7 @@ def last_step_is_clean(step):
     return bool(step(x, e, numbers(1.0), 0.9, 1.0) <= step(x, e, numbers(0.0), 0.9, 1.0))
 """, {"check_clean"}, None),
 
-    # Step 9.
-    ("the old noise is kept: spruce", "kept", """
-def kept(x_t, eps, a_t):
-    return ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1), eps
-""", {"check_kept"}, "no longer explains x_t"),                                                  # lucidrains PR #84
-    ("nothing is clipped", "kept", """
-def kept(x_t, eps, a_t):
-    return (x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t), eps
-""", {"check_kept"}, "is not clipped"),                                                          # lucidrains #47, #65
-    ("x_t is clipped", "kept", """
-def kept(x_t, eps, a_t):
-    x_0 = x_t.clamp(-1, 1)
-    return x_0, (x_t - math.sqrt(a_t) * x_0) / math.sqrt(1 - a_t)
-""", {"check_kept"}, "you clip x_t"),
-    ("the noise is clipped", "kept", """
-def kept(x_t, eps, a_t):
-    return ((x_t - math.sqrt(1 - a_t) * eps) / math.sqrt(a_t)).clamp(-1, 1), eps.clamp(-1, 1)
-""", {"check_kept"}, "you clip ε"),
-
-    # Step 10.
+    # Step 8.
     ("the clipped x_0 is not used: beech", "ddpm", """
 def ddpm_mended(x_t, eps, z, a_t, a_s):
     alpha = a_t / a_s
