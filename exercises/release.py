@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
+from grader.seals import resealed
 
 try:
     from nbgrader.apps.api import NbGraderAPI
@@ -31,12 +32,14 @@ NAMES = sorted(path.name for path in (HERE / "source").glob("[0-9]*"))
 
 
 def source(name: str, seed: int = 0) -> nbformat.NotebookNode:
-    """The source notebook of a class: only the first line of its parameters cell differs."""
+    """The source notebook of a class: only the first line of its parameters cell differs, and the seals of the answers."""
     notebook = nbformat.read(HERE / "source" / name / f"{name}.ipynb", as_version=4)
     cell = next(c for c in notebook.cells if c.id == "parameters")
     cell.source, found = re.subn(r"\ACLASS_SEED = 0$", f"CLASS_SEED = {seed}", cell.source, flags=re.MULTILINE)
     if not found:
         raise ValueError(f"{name}: the parameters cell does not begin with the line  CLASS_SEED = 0")
+    for cell, text in zip(notebook.cells, resealed([cell.source for cell in notebook.cells], seed)):
+        cell.source = text
     return notebook
 
 

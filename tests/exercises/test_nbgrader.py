@@ -37,7 +37,8 @@ def notebook(name: str, folder: Path = SOURCE) -> nbformat.NotebookNode:
 
 
 def with_answers(name: str, replaced: dict[str, str]) -> nbformat.NotebookNode:
-    """What a student hands in: the release, with an answer in every cell: the reference's, but for those replaced."""
+    """What a student hands in: the release, with an answer in every cell: the best that is known or the reference's, but for those replaced."""
+    replaced = answers(name).get("BEST", {}) | replaced
     theirs, reference = notebook(name, RELEASE), {c.id: c.source for c in notebook(name).cells}
     for cell in theirs.cells:
         if cell.metadata.get("nbgrader", {}).get("solution"):

@@ -63,3 +63,12 @@ def test_what_is_the_students_to_write_is_a_function_of_the_package(name):
     for cell in nbformat.read(SOURCE / name / f"{name}.ipynb", as_version=4).cells:
         for mine in cell.metadata.get("ddpm_tutorial", {}).get("mine", []):
             assert cell.metadata.nbgrader.solution and any(inspect.isfunction(getattr(module, mine, None)) for module in modules), f"{cell.id}: {mine}"
+
+
+def test_the_seals_of_one_class_say_nothing_about_another():
+    """Two classes have no seal in common, and the same answers behind them."""
+    from runner import exercise
+
+    of = [[dict(exercise("07_bug_clinic", seed).before[-1][f"SEALS_{ward}"]) for ward in (1, 2, 3)] for seed in (0, 1)]
+    for ours, theirs in zip(*of):
+        assert ours.keys() == theirs.keys() and not set(ours.values()) & set(theirs.values())

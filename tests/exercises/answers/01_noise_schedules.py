@@ -122,7 +122,14 @@ def distance(a, b):
     return (pairs.amax(0) - pairs.amin(0)).sum() / a.numel()
 """,
     ],
+    "design": [
+        "design = (1, 0.993, 0.92, 0.73, 0.27, 0.0024)",
+        "design = torch.tensor([math.inf, 4, 2, 0, -2, -6.5], dtype=torch.float64).sigmoid()",
+    ],
 }
+
+SILVER = {"check_design_silver"}                # of what is to be achieved; the reference has lost the gold already
+BOTH = {"check_design", *SILVER}
 
 WRONG = [
     # Step 1.
@@ -365,7 +372,8 @@ def verdict(alpha_bar):
 broken = {"D": "end", "B": "end", "E": "start", "A": "zero", "C": "end"}
 """, {"check_broken"}, "one of the five is fine"),
     ("a wrong reason", "broken", 'broken = {"D": "end", "E": "start", "A": "end", "C": "end"}', {"check_broken"}, "not every letter has its own word"),
-    ("the fine one for a broken one", "broken", 'broken = {"D": "end", "E": "start", "A": "zero", "B": "end"}', {"check_broken"}, "not every letter has its own word"),
+    ("the fine one for a broken one", "broken", 'broken = {"D": "end", "E": "start", "A": "zero", "B": "end"}',
+     {"check_broken"}, "not every letter has its own word"),
 
     # Step 9.
     ("not sorted", "distance", """
@@ -393,7 +401,22 @@ def distance(a, b):
     gap = (a.sort().values - b.sort().values).abs()
     return torch.quantile(gap, 0.5)
 """, {"check_distance"}, None),
+
+    # Step 10.
+    ("cosine itself", "design", "design = cosine(1000).alpha_bar[::200]", BOTH, "cosine's own times are better"),
+    ("linear", "design", "design = linear(1000).alpha_bar[::200]", BOTH, "cosine's own times are better"),
+    ("a little better than cosine", "design", """
+design = [1.0, *torch.sigmoid(torch.linspace(3, -6.03, 5, dtype=torch.float64)).tolist()]
+""", SILVER, "the second tier begins"),
+    ("it starts where there is signal", "design", "design = [1, 0.99, 0.9, 0.7, 0.4, 0.1]", BOTH, "pure noise"),
+    ("upside down", "design", "design = [0.001, 0.3, 0.7, 0.9, 0.99, 1]", BOTH, "lead to the data"),
+    ("five numbers", "design", "design = [1, 0.9, 0.5, 0.2, 0.001]", BOTH, "five calls need six numbers"),
+    ("it rises in between", "design", "design = [1, 0.9, 0.5, 0.6, 0.1, 0.001]", BOTH, "must fall"),
 ]
+
+BEST = {"design": """
+design = [1.0, *torch.sigmoid(torch.tensor([3.97, 1.91, 0.66, -0.86, -6.03], dtype=torch.float64)).tolist()]
+"""}
 
 SEEDED = {
     "ruler": """

@@ -86,7 +86,22 @@ def walk(denoiser, x, times, step):
 theta = cosine(1000).alpha_bar[timesteps(1000, S_FEW)].sqrt().acos()
 std = (theta[:-1] - theta[1:]).cos().prod()
 """, "std = 0.8562"],
+    "best_walk": [
+        """
+my_times = (1000, 900, 750, 600, 450, 310, 180, 70, 0)
+my_step = dpm_solver_2m
+""",
+        """
+my_times = torch.tensor([1000, 880, 740, 590, 440, 300, 180, 80, 0])
+def my_step():
+    second = dpm_solver_2m()
+    return lambda schedule, x_t, eps, t, s: second(schedule, x_t, eps, t, s)
+""",
+    ],
 }
+
+SILVER = {"check_best_walk_silver"}                # of what is to be achieved; the reference has lost the gold already
+BOTH = {"check_best_walk", *SILVER}
 
 WRONG = [
     # Step 1.
@@ -295,6 +310,15 @@ def walk(denoiser, x, times, step):
     ("the linear schedule", "shrinks", """
 std = final(sample(lambda x, t: (1 - linear(1000).alpha_bar[t]).sqrt() * x, linear(1000), torch.ones(1, 1, dtype=torch.float64), steps=S_FEW)).item()
 """, {"check_shrinks"}, "the linear schedule"),
+
+    # Step 8.
+    ("DDIM at even times", "best_walk", "my_times = timesteps(1000, 8)\ndef my_step(): return ddim_step", BOTH, "yours is 1.000"),
+    ("DDIM, even in log SNR", "best_walk", "my_times = timesteps_in_log_snr(cosine(1000), 8)\ndef my_step(): return ddim_step", BOTH, "the first tier begins"),
+    ("second order, at even times", "best_walk", "my_times = timesteps(1000, 8)\nmy_step = dpm_solver_2m", SILVER, "the second tier begins"),
+    ("too many calls", "best_walk", "my_times = timesteps(1000, 20)\nmy_step = dpm_solver_2m", BOTH, "8 calls need 9 times"),
+    ("it does not begin in noise", "best_walk", "my_times = [900, 800, 700, 600, 500, 400, 300, 100, 0]\nmy_step = dpm_solver_2m",
+     BOTH, "must fall from 1000 to 0"),
+    ("shares of T", "best_walk", "my_times = [1, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3, 0.1, 0]\nmy_step = dpm_solver_2m", BOTH, "whole numbers"),
 ]
 
 SEEDED = {
@@ -304,3 +328,8 @@ theta = cosine(1000).alpha_bar[timesteps(1000, S_FEW)].sqrt().acos()
 std = float((theta[:-1] - theta[1:]).cos().prod())
 """,
 }
+
+BEST = {"best_walk": """
+my_times = [1000, 960, 780, 740, 480, 290, 140, 40, 0]
+my_step = dpm_solver_2m
+"""}

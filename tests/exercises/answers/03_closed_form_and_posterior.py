@@ -117,7 +117,24 @@ def perfect_guess(x_t, points, alpha_bar):
     return torch.stack(rows)
 """,
     ],
+    "weights": [
+        """
+def weights_from(u_s, u_t):
+    a_s, a_t = (torch.sigmoid(torch.tensor(u, dtype=torch.float64)).item() for u in (u_s, u_t))
+    n_s, n_t = (torch.sigmoid(torch.tensor(-u, dtype=torch.float64)).item() for u in (u_s, u_t))
+    return [a_s**0.5 * (1 - a_t / a_s) / n_t, (a_t / a_s) ** 0.5 * n_s / n_t, n_s / n_t * (1 - a_t / a_s)]
+""",
+        """
+def weights_from(u_s, u_t):
+    left = math.exp(u_t - u_s)                                          # SNR_t over SNR_s
+    a_s, a_t = 1 / (1 + math.exp(-u_s)), 1 / (1 + math.exp(-u_t))
+    return math.sqrt(a_s) * (1 - left), left * math.sqrt(a_s / a_t), (1 - left) / (1 + math.exp(u_s))
+""",
+    ],
 }
+
+SILVER = {"check_weights_silver"}                # of what is to be achieved; the reference has lost the gold already
+BOTH = {"check_weights", *SILVER}
 
 WRONG = [
     # Step 1.
@@ -352,6 +369,17 @@ def perfect_guess(x_t, points, alpha_bar):
 def perfect_guess(x_t, points, alpha_bar):
     return torch.softmax(-torch.cdist(x_t, math.sqrt(alpha_bar) * points) / (2 * (1 - alpha_bar)), dim=1) @ points
 """, {"check_perfect_guess"}, "for the points ±1"),
+
+    # Step 10.
+    ("word for word", "weights", "weights_from = fragile", SILVER, "a number near 1 taken from 1"),
+    ("the inverse of the SNR", "weights", "def weights_from(u_s, u_t): return fragile(-u_s, -u_t)", BOTH, "is ᾱ what you think it is"),
+    ("decibels", "weights", "def weights_from(u_s, u_t): return fragile(u_s * math.log(10) / 10, u_t * math.log(10) / 10)", BOTH, "is ᾱ what you think it is"),
+    ("s and t exchanged", "weights", "def weights_from(u_s, u_t): return fragile(u_t, u_s)", BOTH, "is ᾱ what you think it is"),
+    ("two numbers", "weights", "def weights_from(u_s, u_t): return fragile(u_s, u_t)[:2]", BOTH, "three numbers"),
+    ("clamped", "weights", """
+def weights_from(u_s, u_t):
+    return fragile(min(max(u_s, -6.0), 6.0), min(max(u_t, -6.0), 6.0))
+""", BOTH, "your largest relative error"),
 ]
 
 SEEDED = {
@@ -360,4 +388,19 @@ SEEDED = {
 a_s, a_t = linear(1000).alpha_bar[[S_ASKED, T_ASKED]].tolist()
 beta_tilde = (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
 """,
+    "weights": """
+def weights_from(u_s, u_t):
+    def share(level): return 1 / (1 + math.exp(-level))
+    l_s, l_t = u_s / FACTOR, u_t / FACTOR
+    beta = 1 - share(l_t) / share(l_s)
+    return math.sqrt(share(l_s)) * beta / share(-l_t), math.sqrt(share(l_t) / share(l_s)) * share(-l_s) / share(-l_t), share(-l_s) / share(-l_t) * beta
+""",
 }
+
+BEST = {"weights": """
+def weights_from(u_s, u_t):
+    def share(level): return 1 / (1 + math.exp(-level))
+    l_s, l_t = u_s / FACTOR, u_t / FACTOR
+    taken, kept = -math.expm1(l_t - l_s), math.exp(l_t - l_s)
+    return math.sqrt(share(l_s)) * taken, kept * math.sqrt(share(l_s) / share(l_t)), share(-l_s) * taken
+"""}

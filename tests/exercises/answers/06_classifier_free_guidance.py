@@ -78,7 +78,22 @@ def clip_noise(x_t, eps, alpha_bar):
     return torch.minimum(torch.maximum(eps, low), high)
 """,
     ],
+    "my_guidance": [
+        """
+def my_guidance(cond, uncond, weak):
+    def bent(x_t, t):
+        if t < 600: return cond(x_t, t)
+        return uncond(x_t, t) + 3 * (cond(x_t, t) - uncond(x_t, t))
+    return bent
+""",
+        """
+my_guidance = lambda cond, uncond, weak: within(classifier_free(cond, uncond, 2.0), cond, 500, 1000)
+""",
+    ],
 }
+
+SILVER = {"check_my_guidance_silver"}                # of what is to be achieved; the reference has lost the gold already
+BOTH = {"check_my_guidance", *SILVER}
 
 WRONG = [
     # Step 1.
@@ -252,6 +267,18 @@ def clip_noise(x_t, eps, alpha_bar):
     x_0 = ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(max=1)
     return (x_t - math.sqrt(alpha_bar) * x_0) / math.sqrt(1 - alpha_bar)
 """, {"check_clip"}, "the noise must become"),
+
+    # Step 8.
+    ("no guidance", "my_guidance", "def my_guidance(cond, uncond, weak): return cond", BOTH, "97 % must"),
+    ("the whole walk, scale 1.5", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, uncond, 1.5)", SILVER, "too much alike"),
+    ("the whole walk, scale 2", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, uncond, 2.0)", BOTH, "too much alike"),
+    ("a weaker model, all the way", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, weak, 1.5)", BOTH, "97 % must"),
+    ("a number", "my_guidance", "def my_guidance(cond, uncond, weak): return 1.5", BOTH, "must return a denoiser"),
 ]
 
 SEEDED = {"convention": "our_scale, w_of_scale_1 = 1 + W, 0", "bill": "seen_at_0, seen_at_1, seen_at_3 = IMAGES * STEPS, IMAGES * STEPS, 2 * IMAGES * STEPS"}
+
+BEST = {"my_guidance": """
+def my_guidance(cond, uncond, weak):
+    return within(classifier_free(cond, uncond, 2.0), cond, 500, 1000)
+"""}

@@ -111,17 +111,18 @@ def ddpm_mended(x_t, eps, z, a_t, a_s):
 WRONG = [
     # Diagnoses.
     ("two of ward 1 exchanged", "diagnosis_1", but("diagnosis_1", D="β and ᾱ tell two stories", E="the table is shifted to the wrong side"),
-     {"check_diagnosis_1"}, "3 of 5 are right"),
-    ("a name of nobody", "diagnosis_1", but("diagnosis_1", B="β where its root belongs"), {"check_diagnosis_1"}, "B is not a case of"),
-    ("everybody has the same", "diagnosis_1", "diagnosis_1 = {a: 'the chain ends with signal' for a in 'ABCDE'}", {"check_diagnosis_1"}, "1 of 5 are right"),
+     {"check_diagnosis_1"}, "you are not told which"),
+    ("a name of nobody", "diagnosis_1", but("diagnosis_1", B="β where its root belongs"), {"check_diagnosis_1"}, "you are not told which"),
+    ("everybody has the same", "diagnosis_1", "diagnosis_1 = dict.fromkeys('ABCDE', 'the chain ends with signal')",
+     {"check_diagnosis_1"}, "you are not told which"),
     ("one is missing", "diagnosis_2", "diagnosis_2 = {'F': 'the average remembers the random start'}", {"check_diagnosis_2"}, "no diagnosis for G, H, I, J"),
     ("the two averages exchanged", "diagnosis_2", but("diagnosis_2", F="too few digits for the average", J="the average remembers the random start"),
-     {"check_diagnosis_2"}, "3 of 5 are right"),
+     {"check_diagnosis_2"}, "you are not told which"),
     ("a name of one's own", "diagnosis_2", but("diagnosis_2", H="label dropout per batch"), {"check_diagnosis_2"}, "is not in the register"),
     ("the two guidances exchanged", "diagnosis_3", but("diagnosis_3", M="guided in some channels only", P="scale 1 is not the conditional model"),
-     {"check_diagnosis_3"}, "6 of 8 are right"),
+     {"check_diagnosis_3"}, "you are not told which"),
     ("the two clippings exchanged", "diagnosis_3", but("diagnosis_3", K="x_0 and ε no longer explain x_t", R="the clipped x_0 is not used"),
-     {"check_diagnosis_3"}, "K is not a case of"),
+     {"check_diagnosis_3"}, "you are not told which"),
     ("a list of names", "diagnosis_3", f"diagnosis_3 = {list(REFERENCE['diagnosis_3'].values())!r}", {"check_diagnosis_3"}, "must be a dictionary"),
 
     # Step 2.
