@@ -327,6 +327,11 @@ SEEDED = {
 theta = cosine(1000).alpha_bar[timesteps(1000, S_FEW)].sqrt().acos()
 std = float((theta[:-1] - theta[1:]).cos().prod())
 """,
+    "best_walk": """
+shape, my_step = [1000, 960, 780, 740, 480, 290, 140, 40, 0], dpm_solver_2m
+at = [8 * i / CALLS for i in range(CALLS)]
+my_times = [round(shape[int(u)] + (u - int(u)) * (shape[int(u) + 1] - shape[int(u)])) for u in at] + [0]
+""",
 }
 
 BEST = {"best_walk": """
