@@ -14,17 +14,32 @@ S = cosine(20)
 NET = UNet(UNetConfig(base=8, mults=(1, 2), blocks=1, attention=(1,), num_classes=3, groups=4)).eval()
 for parameter in NET.parameters():                              # a network that is new answers 0, whatever it is asked
     nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+
+
+class Small(nn.Module):
+    """In the U-Net's place where the subject is what is around it: the same questions, and much sooner answered."""
+
+    def __init__(self):
+        super().__init__()
+        self.image, self.place = nn.Conv2d(1, 1, 3, padding=1), nn.Embedding(25, 1)
+
+    def forward(self, x, t, y=None):
+        return self.image(x) * self.place(t).view(-1, 1, 1, 1) + (0 if y is None else self.place(y).view(-1, 1, 1, 1))
+
+
+SMALL = Small()
 X, EPS, Z = torch.randn(3, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 T, Y = torch.tensor([3, 20]), torch.tensor([0, 2])
 GUIDED = clipped(classifier_free(denoiser(NET, S, Y), denoiser(NET, S, torch.full((2,), 3)), 2.0), S)
-APART = clipped(classifier_free(denoiser(NET, S, Y), denoiser(NET, S), 2.0), S)                     # two calls, not one of a doubled batch
+APART = clipped(classifier_free(denoiser(SMALL, S, Y), denoiser(SMALL, S), 2.0), S)                     # two calls, not one of a doubled batch
 
 CALLS = {
     "the U-Net": lambda: (NET, (X, T, Y)),
     "the U-Net without labels": lambda: (NET, (X, T)),
     "the network of points": lambda: (MLP(num_classes=3), (X.flatten(1)[:, :2], T, Y)),
-    **{f"the loss of {predict}": lambda predict=predict: (lambda x_0, eps, t, y: loss(NET, S, x_0, eps, t, y, predict), (X, EPS, T, Y))
-       for predict in ("eps", "x0", "v", "velocity")},
+    "the loss of the U-Net": lambda: (lambda x_0, eps, t, y: loss(NET, S, x_0, eps, t, y, "v"), (X, EPS, T, Y)),
+    **{f"the loss of {predict}": lambda predict=predict: (lambda x_0, eps, t, y: loss(SMALL, S, x_0, eps, t, y, predict), (X, EPS, T, Y))
+       for predict in ("eps", "x0", "velocity")},
     "DDPM's step": lambda: (lambda x, eps, z: ddpm_step(S, x, eps, 9, 4, z), (X, EPS, Z)),
     "DDPM's step of the larger variance": lambda: (lambda x, eps, z: ddpm_step(S, x, eps, 9, 8, z, variance="large"), (X, EPS, Z)),
     "DDPM's last step": lambda: (lambda x, eps: ddpm_step(S, x, eps, 1, 0), (X, EPS)),
@@ -55,7 +70,7 @@ class Module(nn.Module):
 
     def __init__(self, function):
         super().__init__()
-        self.function, self.net = function, NET
+        self.function, self.net, self.small = function, NET, SMALL
 
     def forward(self, *arguments):
         return self.function(*arguments)
