@@ -295,7 +295,7 @@ CATALOGUE = [Mutant(*row) for row in [
      "found = by_name[name]", "found = list(by_name.values())[i]",
      "training/test_checkpoint.py", "a network of one's own that lists its layers in another order"),
     ("wrapped-names-are-saved", "training/checkpoint.py",
-     "path, net = Path(path), unwrapped(state.model.net)", "path, net = Path(path), state.model.net",
+     "path, net = refuse_folder(path), unwrapped(state.model.net)", "path, net = refuse_folder(path), state.model.net",
      "training/test_checkpoint.py", "`module.` and `_orig_mod.` before each name"),
     ("checksum-not-compared", "weights/files.py",
      "if \"sha256\" in meta and", "if False and",
