@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart.  In a no
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,32 @@ def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | No
         axis.set_xlabel("$x_1$")
     for axis in cells[:, 0]:
         axis.set_ylabel("$x_2$")
+    return figure
+
+
+def families() -> Figure:
+    """Four ways from noise z to an image x: solid arrows are learnt and make the image, dashed ones serve the training."""
+    figure, (row,) = axes(4, 1, 2.25, 2.5)
+    kinds = (("GAN", "one leap; a critic says\n\"real\" or \"made\"", 4), ("VAE", "one leap; an encoder\nguesses the z of each x", 3),
+             ("normalising flow", "one leap that can be\nundone exactly", 2), ("diffusion", "many small steps; the way\nto noise is not learnt", 0))
+    for axis, (title, words, colour) in zip(row, kinds):
+        small = title == "diffusion"
+        places = (0, 1.4, 2.6, 4) if small else (0, 4)
+        for x in places:
+            axis.plot(x, 0, "o", markersize=9 if 0 < x < 4 else 24, markerfacecolor="white", markeredgecolor="black")
+        for a, b in pairwise(places):
+            start, end = a + (0.45 if a == 0 else 0.15), b - (0.45 if b == 4 else 0.15)
+            head = {"arrowstyle": "<|-|>" if "flow" in title else "-|>", "shrinkA": 0, "shrinkB": 0}
+            axis.annotate("", (end, 0.12), (start, 0.12), arrowprops={**head, "color": COLOURS[colour], "linewidth": 2.2})
+            if small or title == "VAE":
+                axis.annotate("", (start, -0.12), (end, -0.12), arrowprops={**head, "color": GREY, "linewidth": 1.2, "linestyle": "--"})
+        if title == "GAN":
+            axis.annotate("critic", (4, 0.32), (4, 0.85), ha="center", color="#555555", arrowprops={"arrowstyle": "<|-", "color": GREY, "linestyle": "--"})
+        for x, name in ((0, "z"), (4, "x")):
+            axis.text(x, 0, f"${name}$", ha="center", va="center", fontsize=13)
+        axis.text(2, -0.55, words, ha="center", va="top", fontsize=10)
+        axis.set(title=title, xlim=(-0.7, 4.7), ylim=(-1.2, 1.1))
+        axis.axis("off")
     return figure
 
 

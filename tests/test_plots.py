@@ -116,6 +116,12 @@ def test_the_chain_holds_the_pictures_it_is_given():
     assert len(drawn) == 4 and all(np.array_equal(image.get_array(), data.denormalise(x[i])[0]) for i, image in enumerate(drawn))
 
 
+def test_the_four_families_are_drawn_and_only_diffusion_has_steps_between():
+    """Two circles each, and two more where the way is cut into steps."""
+    drawn = {axis.get_title(): len(axis.lines) for axis in plots.families().axes}
+    assert drawn == {"GAN": 2, "VAE": 2, "normalising flow": 2, "diffusion": 4}
+
+
 def test_what_is_no_part_of_the_chain_is_named():
     with pytest.raises(ValueError, match="'r' is no part of the chain"):
         plots.chain("r")
