@@ -31,9 +31,6 @@ LONG = {                                                        # "number id": w
 
 OPEN = {                                                        # rules that a notebook does not keep yet; whoever mends it shortens the list
     4: {"short_cells", "shows"},
-    7: {"ends", "play", "predictions", "reading", "short_cells", "shows"},
-    8: {"ends", "play", "reading", "short_cells", "shows"},
-    10: {"ends", "predictions", "reading", "short_cells", "shows"},
     11: {"short_cells", "shows"},
     12: {"ends", "reading", "short_cells"},
 }
