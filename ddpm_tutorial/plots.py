@@ -92,11 +92,11 @@ def curves(*panels: Mapping[str, Any], width: float = 4.8, height: float = 3.5, 
     A line may bring its own look: (x, y, {"marker": "o"}), or its intervals: {"yerr": (below, above)}.   `settings` hold for every panel.
     """
     figure, (row,) = axes(len(panels), width=width, height=height)
-    for axis, panel in zip(row, panels):
+    for axis, panel in zip(row, ({**settings, **panel} for panel in panels)):
         for i, (name, (x, y, *look)) in enumerate(panel["lines"].items()):
             line = {"color": COLOURS[i % 7], "linestyle": STYLES[i % 4], "linewidth": 2, "markersize": 5, "label": name, **(look[0] if look else {})}
             (axis.errorbar if "yerr" in line else axis.plot)(x, y, **line)
-        options = {**settings, **{key: value for key, value in panel.items() if key not in ("lines", "legend")}}
+        options = {key: value for key, value in panel.items() if key not in ("lines", "legend")}
         axis.set(**options)
         if "xticks" in options:
             axis.set_xticks(options["xticks"], [f"{x:g}" for x in options["xticks"]])
