@@ -40,6 +40,7 @@ PLAY = {                                                        # the bench that
     "12": ("bench=cloud&sampler=2m&spacing=snr", "the second-order step, and its distance to the ODE's end"),
 }
 LABORATORY = "book/lab/index.html"
+PLACES = {"book/quizzes": "/quizzes/index.md", "book/equations.py": "/equations.md", "book/index.md": "/index.md", "book/play.md": "/play.md"}    # made here
 LINK = re.compile(r"(\]\()([^()\s]+)(\))")
 PICTURES = {".png", ".gif", ".svg", ".webp", ".jpg"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".sh": "bash", ".yml": "yaml", ".js": "javascript", ".css": "css", ".csv": "text"}
@@ -76,6 +77,8 @@ class Book:
             if name == LABORATORY:
                 up = "../" * home.count("/") if home != "book/index.md" else ""
                 return f"{link[1]}{up}{name}{hash}{anchor}{link[3]}{{.external}}"
+            if name in PLACES:
+                return f"{link[1]}{PLACES[name]}{hash}{anchor}{link[3]}"
             if there.is_dir() and f"{name}/README.md" in self.pages:
                 name += "/README.md"
             elif there.suffix in PICTURES and there.exists():
