@@ -97,7 +97,12 @@ def tune_memory() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         free = free_memory()
         if free and soft == resource.RLIM_INFINITY and not torch.cuda.is_available():              # CUDA reserves addresses that it never uses
-            resource.setrlimit(resource.RLIMIT_DATA, (free * 9 // 10, hard))                       # a tenth for everybody else
+            resource.setrlimit(resource.RLIMIT_DATA, (_taken() + free * 9 // 10, hard))            # a tenth for everybody else
+
+
+def _taken() -> int:
+    """Bytes of data that this process has: the limit is on all of them, imports included, and not on what comes on top."""
+    return 1024 * int(re.search(r"^VmData:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[1])      # type: ignore[index]
 
 
 def free_memory(root: Path = Path("/")) -> int | None:

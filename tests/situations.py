@@ -603,7 +603,7 @@ def tried(one: Situation, folder: Path) -> Outcome:
             except BaseException as error:
                 failed = error
             if isinstance(failed, AssertionError):
-                lost, failed = str(failed).split("\n")[0], failed.__context__
+                lost, failed = str(failed).split("\n")[0] or "an assertion", failed.__context__
             now = snapshot(folder)
             lost = lost or ", ".join(path.name for path, content in there.items() if now.get(path, ...) != content)
             lost = lost or ", ".join(path.name for path in now if re.match(r"\.unfinished|\.tmp", path.name))

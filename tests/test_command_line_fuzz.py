@@ -9,11 +9,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 
 import ddpm_tutorial.__main__ as cli
-from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, save
+from ddpm_tutorial import DDPM, DDPMConfig, TrainConfig, TrainState, UNetConfig, save, train
 from ddpm_tutorial.evaluation import metrics
 
 TINY = UNetConfig(base=4, mults=(1, 2), blocks=1, attention=(), num_classes=10, groups=2)
@@ -80,7 +81,9 @@ def place(tmp_path_factory):
     (tmp / "file").write_text("text")
     for folder in ("run", "empty", "broken_run", "broken/cats"):
         (tmp / folder).mkdir(parents=True)
-    save(TrainState(DDPM(MODEL), TrainConfig(steps=1, batch=2)), tmp / "run" / "checkpoint.safetensors")
+    state = TrainState(DDPM(MODEL), TrainConfig(steps=1, batch=2))
+    list(train(state, torch.zeros(4, 1, 8, 8), torch.arange(4)))            # a run that has taken no step is refused by sample and evaluate
+    save(state, tmp / "run" / "checkpoint.safetensors")
     (tmp / "run" / "run.json").write_text(json.dumps({"data": "digits", "data_dir": None, "size": None, "stages": []}))
     (tmp / "broken_run" / "run.json").write_text('{"data": 3')
     (tmp / "broken" / "cats" / "x.png").write_text("no image")

@@ -57,7 +57,7 @@ def tried(trial: Trial, pipe) -> None:
     """In a process of its own, whose package is the copy."""
     began, first = time.perf_counter(), First()
     if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGALRM, lambda *_: pytest.exit(f"not ready after {LIMIT} s", 1))
+        signal.signal(signal.SIGALRM, lambda *_: pytest.exit(f"not ready after {LIMIT} s", 99))
         signal.alarm(LIMIT)
     with TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         copy = Path(folder)
