@@ -275,5 +275,5 @@ def test_the_forest_draws_every_difference_with_its_interval(compare, rows):
     assert len(panels) == len({d.what for d in found}) == 4
     drawn = sorted(line.get_xdata()[0] for axis in panels for container in axis.containers for line in [container[0]])
     assert drawn == pytest.approx(sorted(d.mean for d in found))
-    assert [text.get_text() for text in panels[0].get_yticklabels()] == [f"{s}, {n} steps" for n, s in
-                                                                 sorted({(d.steps, d.sampler) for d in found}, reverse=True)]
+    lines = sorted({(d.steps, d.sampler) for d in found}, reverse=True)
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == [f"{sampler}, {steps} steps" for steps, sampler in lines]
