@@ -1,4 +1,4 @@
-"""Every number of the README, the models' cards and notebook 09: measured again, and written where they stand.
+"""The numbers of the README, the models' cards and notebook 09: measured again, and written where a table is marked for it.
 
     python benchmarks/readme.py all [--data-dir FOLDER]      measure what is missing, then write; goes on where it was stopped
     python benchmarks/readme.py minute digits                these parts only
@@ -6,9 +6,8 @@
 
     picture     the digits that form at the top of the README (docs/digits.png)
     minute      what so many seconds of training give, in five recipes (quality.csv); nothing else should run
-    speed       how many training steps processors of three kinds make in a minute (speed.json); likewise
     digits      the digits' model that comes with the package, by three judges (evaluated-digits.json)
-    mnist       the MNIST model (evaluated-mnist.json); MNIST must be at hand
+    mnist       the MNIST model (evaluated-mnist.json); MNIST must be at hand.  Its table in the README is older, of one judge, and not marked yet
     calls       samplers by their number of calls (calls-digits.csv, calls-mnist.csv)
     compare     schedules and samplers over five trainings (compare.csv)
 
@@ -18,31 +17,22 @@ To measure a part anew, delete its file.  A table stands between <!-- NAME … -
 import argparse
 import csv
 import json
-import os
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections import deque
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 import torch
 
-from ddpm_tutorial import DDPM, TrainState, data, evaluation, plots, train
-from ddpm_tutorial.terminal import write_json
-from ddpm_tutorial.training import best_precision
-from ddpm_tutorial.training.recipes import RECIPES
+from ddpm_tutorial import DDPM, evaluation, plots
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGES = ("README.md", "ddpm_tutorial/weights/pretrained/README.md")
 WHAT = ("steps", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation")
-# The other kinds are the same processor, told to do without; one that has no AVX-512 has no bfloat16 either.
-KINDS = {"AVX-512 with bfloat16": ("bfloat16", {}), "AVX-512": ("float32", {}),
-         "AVX2": ("float32", {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"})}
 
 
 def main() -> None:
@@ -64,27 +54,6 @@ def main() -> None:
 def minute(_) -> None:
     if not (HERE / "quality.csv").is_file():
         python("benchmarks/measure.py", "quality", "--seeds", "3", "--write")
-
-
-def speed(_) -> None:
-    """Training steps in a minute of two threads, in a fresh Python for each kind."""
-    found = {}
-    for kind, (precision, env) in KINDS.items() if not (HERE / "speed.json").is_file() else ():
-        if precision == "float32" or best_precision(torch.device("cpu")) == precision:
-            told = os.environ | env | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT)))}
-            found[kind] = float(subprocess.run([sys.executable, "-c", f"import readme; print(readme.in_a_minute({precision!r}))"],
-                                               env=told, check=True, capture_output=True, text=True).stdout)
-    if found:
-        write_json(HERE / "speed.json", found)
-
-
-def in_a_minute(precision: str) -> float:
-    (config, how), (images, y, _) = RECIPES["digits"], data.load("digits")
-    steps = train(TrainState(DDPM(config), replace(how, steps=1000, precision=precision)), data.normalise(images), y)
-    deque((next(steps) for _ in range(10)), maxlen=0)           # the first ones are slow
-    began = time.perf_counter()
-    deque((next(steps) for _ in range(90)), maxlen=0)
-    return 60 * 90 / (time.perf_counter() - began)
 
 
 def evaluate(name: str, per_class: int, args) -> None:
@@ -109,7 +78,7 @@ def python(*command: str) -> None:
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
-PARTS = {"picture": picture, "minute": minute, "speed": speed, "digits": lambda args: evaluate("digits", 100, args),
+PARTS = {"picture": picture, "minute": minute, "digits": lambda args: evaluate("digits", 100, args),
          "mnist": lambda args: evaluate("mnist", 200, args), "calls": calls, "compare": lambda args: python("benchmarks/compare.py")}
 
 
@@ -134,17 +103,11 @@ def minute_table() -> str:
     return "\n".join(lines)
 
 
-def speed_table() -> str:
-    per_minute = json.loads((HERE / "speed.json").read_text(encoding="utf-8"))
-    return "\n".join(["| two cores that have | steps in a minute | images/s |", "|---|---:|---:|",
-                      *(f"| {kind} | {steps:,.0f} | {steps * RECIPES['digits'][1].batch / 60:,.0f} |" for kind, steps in per_minute.items())])
-
-
 def evaluated(name: str) -> str:
     return evaluation.table(json.loads((HERE / f"evaluated-{name}.json").read_text(encoding="utf-8")))
 
 
-TABLES = {"minute": minute_table, "speed": speed_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
+TABLES = {"minute": minute_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
 
 
 def filled(text: str) -> str:
