@@ -260,6 +260,34 @@ def chain(subject: str = "", images: Sequence[Tensor] = (), title: str = "") -> 
     return figure
 
 
+def u_net() -> Figure:
+    """The U-Net of the digits from left to right, each part at its size; dashed, what the skips carry across."""
+    parts = (("conv", 0, 0, "1 → 32"), ("block", 1, 0, "32 → 32"), ("halve", 2, 1, "32 → 32"), ("block +\nattention", 3, 1, "32 → 64"),
+             ("block +\nattention", 4.15, 2, "64 → 64"), ("block", 5.35, 2, "64 → 64"), ("block +\nattention", 6.6, 1, "64+64 → 64"),
+             ("block +\nattention", 8, 1, "64+32 → 64"), ("double", 9.2, 0, "64 → 64"), ("block", 10.5, 0, "64+32 → 32"), ("block", 12, 0, "32+32 → 32"),
+             ("conv", 13.3, 0, "32 → 1"))                       # what, at which place and level, channels in → out
+    tints = {"conv": "#DDDDDD", "block": "#BFE0F2", "block +\nattention": "#F7D9B0", "halve": "#BFE5D6", "double": "#BFE5D6"}
+    height = (2.4, 0.7, -0.6)                                   # of a level
+    figure, ((axis,),) = axes(1, 1, 13, 4.9)
+    axis.plot([x for _, x, *_ in parts], [height[level] for _, _, level, _ in parts], color="black", linewidth=1.5, zorder=1)
+    for start, end, level, rise in ((0, 12, 0, 1.15), (1, 10.5, 0, 0.8), (2, 8, 1, 1.0), (3, 6.6, 1, 0.65)):
+        line, top = {"color": COLOURS[0], "linestyle": "--", "linewidth": 1.6}, height[level] + rise
+        axis.plot([start, start, end], [height[level], top, top], zorder=1, **line)
+        axis.annotate("", (end, height[level] + 0.25), (end, top), arrowprops={"arrowstyle": "->", "shrinkA": 0, **line})
+        axis.text((start + end) / 2, top, f"skip, {64 if start == 3 else 32} channels", ha="center", va="center", fontsize=10, color=COLOURS[0],
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+    for what, x, level, channels in parts:
+        axis.text(x, height[level], f"{what}\n{channels}", ha="center", va="center", fontsize=10,
+                  bbox={"boxstyle": "round,pad=0.35", "facecolor": tints[what], "edgecolor": "black", "linewidth": 0.8})
+    for y, name in zip(height, ("8 × 8 pixels", "4 × 4 pixels", "the middle,\nstill 4 × 4")):
+        axis.text(-1, y, name, ha="right", va="center", fontsize=12)
+    for x, name in ((0, "$x_t$"), (13.3, "the answer")):
+        axis.text(x, height[0] - 0.62, name, ha="center", va="center", fontsize=13)
+    axis.set(title="the U-Net of the digits: down, across and up (every block also hears the time and the label)", xlim=(-2.9, 14), ylim=(-1.1, 3.8))
+    axis.axis("off")
+    return figure
+
+
 def gif(frames: Sequence, path: str | Path, columns: int = 10, enlarge: int = 6, milliseconds: int = 60) -> Path:
     """A GIF of batches (N, C, H, W) in [-1, 1], or of Figures of one size; it holds its last frame.   """
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,6 @@ LONG = {                                                        # "number id": w
 }
 
 OPEN = {                                                        # rules that a notebook does not keep yet; whoever mends it shortens the list
-    4: {"short_cells", "shows"},
     11: {"short_cells", "shows"},
 }
 EACH, ALL = 2 * 60, 13 * 60                                     # seconds on two CPU cores

@@ -4,6 +4,7 @@ import base64
 import io
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -158,6 +159,25 @@ def test_a_cell_that_ends_with_an_animation_shows_it():
     """As image/png, which every viewer of notebooks shows."""
     data, _ = plots.animation([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)])._repr_mimebundle_()
     assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).n_frames == 2
+
+
+def test_the_drawing_of_the_u_net_has_the_parts_and_the_channels_of_the_network_in_the_package():
+    """Whoever changes the digits' network must draw it anew: the map would send the reader wrong."""
+    from ddpm_tutorial import DDPM
+    from ddpm_tutorial.unet import Block, Downsample, Upsample
+
+    drawn = Counter()
+    for text in plots.u_net().axes[0].texts:
+        what, _, widths = text.get_text().rpartition("\n")
+        if "→" in widths:
+            drawn[(what.split()[0], *(sum(map(int, side.split("+"))) for side in widths.split("→")))] += 1
+    built = Counter()
+    for module in DDPM.load("digits").net.modules():
+        if isinstance(module, Block):
+            built["block", module.conv1.in_channels, module.conv1.out_channels] += 1
+        elif isinstance(module, Downsample | Upsample):
+            built["halve" if isinstance(module, Downsample) else "double", module.conv.in_channels, module.conv.out_channels] += 1
+    assert {part: n for part, n in drawn.items() if part[0] != "conv"} == built
 
 
 def test_slimming_a_notebook_leaves_alone_what_moves(tmp_path):
