@@ -130,8 +130,8 @@ def known(denoiser: Denoiser, schedule: Schedule, x_0: Tensor, mask: Tensor) -> 
     under its noise, and the denoiser sees all of x_t.  But it is not exact, since the noise in x_t
     is not told what we know: of two numbers with correlation 0.9, the first known to be 1.5, the
     second comes out at 0.67 ± 0.72 by DDIM and 0.94 ± 0.60 by DDPM, where 1.35 ± 0.44 is right (a
-    test says so).  RePaint [5] puts the known
-    pixels, freshly noised, into x_s instead, and walks to and fro to mend that.
+    test says so).  RePaint [5] puts the known pixels, freshly noised, into x_s instead, and walks
+    to and fro to mend that.
     """
     def eps(x_t: Tensor, t: int | Tensor) -> Tensor:
         guess = x0_from_eps(schedule, x_t, denoiser(x_t, t), t)                                 # x̂_0                   (B, *D)

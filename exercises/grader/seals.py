@@ -1,4 +1,4 @@
-"""Sealed answers, which a check can compare and nobody can read, sealed anew for every class.
+"""Sealed answers, which a check can compare and nobody reads at a glance, sealed anew for every class.
 
     sources = resealed(sources, 42)             of one exercise, in which the line  SEALS_1 = {…}  and the register of names stand
 
