@@ -148,7 +148,7 @@ def points(clouds: Mapping[str, Tensor], limit: float = 1.6, colour: Tensor | No
         if colour is not None and tint is not None and colour.is_floating_point():
             axis.scatter(*x.T, s=size, c=tint, cmap="viridis", vmin=colour.min(), vmax=colour.max(), linewidths=0)         # one scale for all
         else:
-            axis.scatter(*x.T, s=size, c=COLOURS[0] if tint is None else [COLOURS[int(k) % 7] for k in tint], linewidths=0)
+            axis.scatter(*x.T, s=size, c=COLOURS[0] if tint is None else [(*COLOURS, GREY)[int(k) % 8] for k in tint], linewidths=0)
         if arrows and name in arrows:
             at = limit * cartesian_prod(*[linspace(-0.85, 0.85, 8, dtype=x.dtype)] * 2)
             field = arrows[name](at)

@@ -29,9 +29,6 @@ BENCHES = {0: "digits", 1: "schedules", 2: "cloud", 3: "cloud", 5: "clinic", 6: 
 LONG = {                                                        # "number id": why this cell may be longer or wider; ten at most in the whole course
 }
 
-OPEN = {                                                        # rules that a notebook does not keep yet; whoever mends it shortens the list
-    11: {"short_cells", "shows"},
-}
 EACH, ALL = 2 * 60, 13 * 60                                     # seconds on two CPU cores
 
 FIRST = """\
@@ -390,12 +387,8 @@ NOTEBOOKS = sorted(COURSE.glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_keeps_every_rule(path):
-    page = read(path)
-    still = OPEN.get(page.number, set())
-    found = complaints(page)
-    assert not [sentence for sentence in found if sentence.split(":")[0] not in still], "\n".join([path.name, *found])
-    mended = still - {sentence.split(":")[0] for sentence in found}
-    assert not mended, f"{path.name} keeps {mended} now: take that off OPEN"
+    found = complaints(read(path))
+    assert not found, "\n".join([path.name, *found])
 
 
 def test_the_exceptions_are_few_and_are_cells():
