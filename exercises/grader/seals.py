@@ -1,21 +1,46 @@
-"""Sealed answers, which a check can compare and nobody reads at a glance, sealed anew for every class.
+"""What differs from class to class and cannot be computed in the notebook, since it would be read there: seals, and the bugs of a script.
 
-    sources = resealed(sources, 42)             of one exercise, in which the line  SEALS_1 = {…}  and the register of names stand
+    sources = resealed(sources, 42)             of one exercise, in which the line  SEALS_1 = {…}  and the register of names stand, or a cell  SCRIPT = …
 
+Sealed answers can be compared by a check, and nobody reads them at a glance.
 A seal of one class says nothing about another's: what somebody has found out and published has to be found out again.
 """
 
 import ast
 import hashlib
+import random
 import re
+from itertools import product
+
+# The script of exercise 07, part by part: what is healthy, and the same when it is ill.  Every class has one bug of each part.
+BUGS = (
+    (("classes[order]", "classes[torch.randperm(len(points), generator=generator)]"),
+     ("a.sqrt() * x_0 + (1 - a).sqrt() * eps", "a * x_0 + (1 - a) * eps")),
+    (("mean = copy.deepcopy(net.state_dict())", "mean = net.state_dict()"),
+     ("        optimizer.zero_grad()\n        loss.backward()", "        loss.backward()")),
+    (("net(x_t, clock(t), dropped", "net(x_t, t, dropped"),
+     ("x = torch.randn(len(y)", "x = torch.rand(len(y)"),
+     ("(1 - alpha_bar[s]).sqrt() * eps", "(1 - alpha_bar[t]).sqrt() * eps")),
+)
 
 
 def seal(seed: int, patient: str, name: str) -> str:
     return hashlib.sha256(f"{seed} {patient} {name}".encode()).hexdigest()[:8]
 
 
+def with_bugs(script: str, seed: int) -> str:
+    """The script with the bugs of another class; the source has the first ones, those of class 0, and no other class has all of these."""
+    first, *others = product(*BUGS)
+    for healthy, ill in first:
+        script = script.replace(ill, healthy)
+    for healthy, ill in random.Random(seed).choice(others) if seed else first:
+        script = script.replace(healthy, ill)
+    return script
+
+
 def resealed(sources: list[str], seed: int) -> list[str]:
-    """The same cells with the seals of another class; the source has those of class 0."""
+    """The same cells with the seals and bugs of another class; the source has those of class 0."""
+    sources = [with_bugs(source, seed) if source.startswith("SCRIPT = ") else source for source in sources]
     register = next((found[1] for source in sources if (found := re.search(r"(?ms)^REGISTER = (\{.*?^\})", source))), "{}")
     names = list(ast.literal_eval(register))
 

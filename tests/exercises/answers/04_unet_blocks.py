@@ -1,5 +1,21 @@
 """04 U-Net blocks: answers that are right, and answers like those that have been given in public."""
 
+NARROW = '''
+class Narrow(nn.Module):
+    """Few channels inside, which look around in two groups; back by a 1 × 1 convolution."""
+
+    def __init__(self, width, emb, inside=16, groups=2):
+        super().__init__()
+        self.norm1, self.into, self.time = nn.GroupNorm(4, width), nn.Conv2d(width, inside, 1), nn.Linear(emb, inside)
+        self.look = nn.Conv2d(inside, inside, 3, padding=1, groups=groups)
+        self.norm2, self.back = nn.GroupNorm(groups, inside), zero(nn.Conv2d(inside, width, 1))
+
+    def forward(self, h, e):
+        inner = self.into(F.silu(self.norm1(h))) + self.time(e)[:, :, None, None]
+        return h + self.back(F.silu(self.norm2(self.look(F.silu(inner)))))
+'''
+
+
 RIGHT = {
     "time": [
         """
@@ -123,6 +139,10 @@ def widths_up(first, widths, blocks):
             stack = stack[:-1]
     return tuple(out)
 """,
+    ],
+    "my_block": [
+        NARROW + "my_block = Narrow",
+        NARROW + "def my_block(width, emb): return Narrow(width, emb, inside=10, groups=1)",
     ],
 }
 
@@ -335,9 +355,36 @@ def widths_up(first, widths, blocks):
     a, b = widths[0], widths[-1]
     return [b + b] * blocks + [b + a] + [b + a] + [a + a] * (blocks - 1) + [a + first]
 """, {"check_widths"}, None),
+
+    # Step 9.
+    ("nothing at all", "my_block", """
+class Through(nn.Module):
+    def forward(self, h, e): return h
+def my_block(width, emb): return Through()
+""", {"check_my_block", "check_my_block_silver"}, "does your block have what it needs"),
+    ("no neighbours", "my_block", """
+class Pointwise(nn.Module):
+    def __init__(self, w, e):
+        super().__init__()
+        self.n, self.a, self.e, self.b = nn.GroupNorm(4, w), nn.Conv2d(w, w, 1), nn.Linear(e, w), zero(nn.Conv2d(w, w, 1))
+    def forward(self, h, e): return h + self.b(F.silu(self.a(F.silu(self.n(h))) + self.e(e)[:, :, None, None]))
+my_block = Pointwise
+""", {"check_my_block_silver"}, "the second tier begins"),
+    ("Ho's block", "my_block", """
+def my_block(width, emb): return Block(width, width, emb, False, UNetConfig(base=24, groups=4))
+""", {"check_my_block", "check_my_block_silver"}, "may have 3,000"),
+    ("a function", "my_block", "def my_block(width, emb): return lambda h, e: h", {"check_my_block", "check_my_block_silver"}, "must return a torch.nn.Module"),
+    ("half the width", "my_block", """
+class Half(nn.Module):
+    def forward(self, h, e): return h[:, :12]
+def my_block(width, emb): return Half()
+""", {"check_my_block", "check_my_block_silver"}, "as it came in"),
 ]
 
 SEEDED = {
     "parameters_of_conv": "parameters = 9 * WIDTH_IN * WIDTH_OUT + WIDTH_OUT",
     "stack": "on_the_stack, blocks_up = LEVELS * (BLOCKS + 1), BLOCKS + 1",
+    "my_block": NARROW + "def my_block(width, emb): return Narrow(width, emb, inside=10, groups=1)",
 }
+
+BEST = {"my_block": NARROW + "my_block = Narrow"}

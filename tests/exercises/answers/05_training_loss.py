@@ -75,6 +75,16 @@ def average(mean, weight, n, decay):
     "floor": ["lowest = cosine(1000).alpha_bar[T_ASKED]", "lowest = 0.6475"],
     "first": ["first_eps, first_x0, first_v = 1.0, 1.0, 1.0"],
     "memory": ["forgotten = int(math.log(0.01) / math.log(DECAY)) + 1", "forgotten = 4603.0"],
+    "recipe": [
+        """
+my_rate = lambda n: 5e-3 * (0.5 + 0.5 * math.cos(math.pi * n / 300))
+my_decay = lambda n: 0.95 if n > 200 else (1 + n) / (10 + n)
+""",
+        """
+def my_rate(n): return torch.tensor(1e-2 * min(1, (n + 1) / 30) * (1 - n / 300))
+def my_decay(n): return 0.9 if n > 90 else 0.1
+""",
+    ],
 }
 
 WRONG = [
@@ -252,9 +262,28 @@ def average(mean, weight, n, decay):
     ("the last one above", "memory", "forgotten = math.floor(math.log(0.01) / math.log(DECAY))", {"check_memory"}, "after 4602 steps the share is still"),
     ("not the first", "memory", "forgotten = 4604", {"check_memory"}, "already after 4603 steps"),
     ("a sign", "memory", "forgotten = -4603", {"check_memory"}, "both logarithms are negative"),
+
+    # Step 9.
+    ("a small rate and a long memory", "recipe", """
+def my_rate(n): return 5e-4
+def my_decay(n): return min(0.999, (1 + n) / (10 + n))
+""", {"check_recipe", "check_recipe_silver"}, "the first tier begins"),
+    ("a short memory", "recipe", """
+def my_rate(n): return 2e-3
+def my_decay(n): return min(0.9, (1 + n) / (10 + n))
+""", {"check_recipe_silver"}, "the second tier begins"),
+    ("a rate below nothing", "recipe", """
+def my_rate(n): return 1e-2 * (1 - n / 200)
+def my_decay(n): return 0.9
+""", {"check_recipe", "check_recipe_silver"}, "from 0 to 1"),
 ]
 
 SEEDED = {
     "floor": "lowest = float(cosine(1000).alpha_bar[T_ASKED])",
     "memory": "forgotten = math.ceil(math.log(0.01) / math.log(DECAY))",
 }
+
+BEST = {"recipe": """
+def my_rate(n): return 2e-2 * min(1, (n + 1) / 30) * (1 + math.cos(math.pi * n / 300)) / 2
+def my_decay(n): return min(0.97, (1 + n) / (10 + n))
+"""}

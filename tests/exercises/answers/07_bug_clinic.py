@@ -16,6 +16,12 @@ def but(where, **changed):
     return f"{where} = {({**REFERENCE[where], **changed})!r}"
 
 
+SHUFFLED = "shuffled, labels = points[order], classes[torch.randperm(len(points), generator=generator)]"
+AVERAGE = "mean = net.state_dict()"
+TIME = "loss = (net(x_t, t, dropped(y, generator)) - eps).square().mean()"
+REPAIRS = {SHUFFLED: "shuffled, labels = points[order], classes[order]", AVERAGE: "mean = copy.deepcopy(net.state_dict())",
+           TIME: TIME.replace("t, dropped", "clock(t), dropped")}
+
 RIGHT = {
     "diagnosis_1": [but("diagnosis_1")],
     "diagnosis_2": [but("diagnosis_2")],
@@ -105,6 +111,11 @@ def ddpm_mended(x_t, eps, z, a_t, a_s):
     of_0, of_t = a_s ** 0.5 * beta / (1 - a_t), (1 - beta) ** 0.5 * (1 - a_s) / (1 - a_t)
     return of_0 * x_0 + of_t * x_t + (a_s < 1) * beta ** 0.5 * z
 """,
+    ],
+    "repairs": [
+        f"repairs = {REPAIRS | {AVERAGE: 'mean = {name: weight.clone() for name, weight in net.state_dict().items()}'}}",
+        # the other side of what disagrees: no clock anywhere
+        f"repairs = {REPAIRS | {SHUFFLED: 'shuffled = points[order]' + chr(10) + 'labels = classes[order]', TIME: TIME, 'return 1000 // T * t': 'return t'}}",
     ],
 }
 
@@ -255,6 +266,19 @@ def ddpm_mended(x_t, eps, z, a_t, a_s):
     mean = (math.sqrt(a_s) * (1 - alpha) * x_0 + math.sqrt(alpha) * (1 - a_s) * x_t) / (1 - a_t)
     return mean + (a_s < 1) * math.sqrt(1 - alpha) * z
 """, {"check_ddpm"}, None),
+
+    # Step 9: each repair has its own points, and no check says how many are right.
+    ("no repair", "repairs", "repairs = {}", {"check_repairs", "check_repairs_2", "check_repairs_3"}, None),
+    ("labels of other points", "repairs", f"repairs = {dict(list(REPAIRS.items())[1:])}", {"check_repairs"}, None),
+    ("an average that is the network itself", "repairs", f"repairs = {REPAIRS | {AVERAGE: 'mean = dict(net.state_dict())'}}", {"check_repairs_2"}, None),
+    ("the average is only copied at the end", "repairs",
+     f"repairs = {REPAIRS | {AVERAGE: AVERAGE, 'return mean, losses': 'return copy.deepcopy(mean), losses'}}",
+     {"check_repairs_2"}, None),
+    ("another clock", "repairs", f"repairs = {REPAIRS | {TIME: TIME.replace('t, dropped', 't + 1, dropped')}}", {"check_repairs_3"}, None),
+    ("half of a repair", "repairs", f"repairs = {REPAIRS | {TIME: TIME.replace('t, dropped', 'clock(t, dropped')}}",
+     {"check_repairs", "check_repairs_2", "check_repairs_3"}, "SyntaxError"),
+    ("a line that is not there", "repairs", "repairs = {'mean = net.weights()': 'mean = copy.deepcopy(net.state_dict())'}",
+     {"check_repairs", "check_repairs_2", "check_repairs_3"}, "is no line of the script"),
 ]
 
 OF = {  # which bug each patient has: what the seeds shuffle are the letters
@@ -267,3 +291,16 @@ OF = {  # which bug each patient has: what the seeds shuffle are the letters
 }
 
 SEEDED = {f"diagnosis_{i}": f"diagnosis_{i} = {{a: {OF!r}[patient.__name__] for a, patient in ward_{i}.items()}}" for i in (1, 2, 3)}
+SEEDED["repairs"] = """
+both = {
+    "shuffled, labels = points[order], classes[torch.randperm(len(points), generator=generator)]": "shuffled, labels = points[order], classes[order]",
+    "return t, eps, a * x_0 + (1 - a) * eps": "return t, eps, a.sqrt() * x_0 + (1 - a).sqrt() * eps",
+    "mean = net.state_dict()": "mean = copy.deepcopy(net.state_dict())",
+    "loss = (net(x_t, t, dropped(y, generator)) - eps).square().mean()": "loss = (net(x_t, clock(t), dropped(y, generator)) - eps).square().mean()",
+    "x = torch.rand(len(y), 2, generator=torch.Generator().manual_seed(seed))": "x = torch.randn(len(y), 2, generator=torch.Generator().manual_seed(seed))",
+    "x = alpha_bar[s].sqrt() * x_0 + (1 - alpha_bar[t]).sqrt() * eps": "x = alpha_bar[s].sqrt() * x_0 + (1 - alpha_bar[s]).sqrt() * eps",
+}
+repairs = {ill: healthy for ill, healthy in both.items() if ill in map(str.strip, SCRIPT.splitlines())}
+if "zero_grad" not in SCRIPT:
+    repairs["loss.backward()"] = "optimizer.zero_grad()\\nloss.backward()"
+"""
