@@ -124,9 +124,15 @@ opinion.__kwdefaults__ = opinion.__defaults__ = None
 ward_1.clear(); REGISTER.clear()
 for patient in (hazel, larch): patient.__name__ = "yew"
 """, "you are not told which"),
+    ("08_flow_matching", "my_walk", """
+def my_walk(velocity, x):
+    exact = dict(zip(velocity.__code__.co_freevars, velocity.__closure__))["asked"].cell_contents.gi_frame.f_locals["exact"]
+    return walk(exact, x, [1 - i / 400 for i in range(401)], euler)
+""", "gi_frame is out of reach"),
 ])
 def test_an_answer_that_somebody_else_gives_is_none(name, where, code, says):
-    """The package's own function, where writing it is the task; the seals, hashed one after the other while it is graded; the register emptied."""
+    """The package's own function, where writing it is the task; the seals, hashed one after the other while it is graded; the register emptied;
+    an oracle asked behind its counter."""
     ours = cells(name)
     check = dict(zip(ours, list(ours)[1:]))[where]
     with session_of(name) as session:
