@@ -321,7 +321,9 @@ def _moving(frames: Sequence, kind: str, columns: int, enlarge: int, millisecond
 
     def picture(frame):
         if isinstance(frame, Figure):
-            FigureCanvasAgg(frame).draw()
+            canvas = FigureCanvasAgg(frame)
+            canvas.draw()
+            canvas.draw()                                       # axes of a fixed aspect find their place at the second drawing; after one, titles are cut off
             return Image.fromarray(np.asarray(frame.canvas.buffer_rgba())[..., :3])
         tiles = make_grid(denormalise(frame.detach().cpu()), nrow=columns, padding=1, pad_value=255).repeat_interleave(enlarge, 1).repeat_interleave(enlarge, 2)
         return Image.fromarray(tiles[0].numpy() if frame.shape[1] == 1 else tiles.permute(1, 2, 0).numpy())
