@@ -1,4 +1,4 @@
-"""What differs from class to class and cannot be computed in the notebook, since it would be read there: seals, and the bugs of a script.
+"""What differs from class to class and cannot be computed in the notebook, since it would be read there: seals, the bugs of a script, and a sentence.
 
     sources = resealed(sources, 42)             of one exercise, in which the line  SEALS_1 = {…}  and the register of names stand, or a cell  SCRIPT = …
 
@@ -11,6 +11,8 @@ import hashlib
 import random
 import re
 from itertools import product
+
+OTHERWISE = "**In your class** a noise level is told in another way than the table says: the parameters cell prints which. Go back to $\\bar\\alpha$ first."
 
 # The script of exercise 07, part by part: what is healthy, and the same when it is ill.  Every class has one bug of each part.
 BUGS = (
@@ -40,6 +42,8 @@ def with_bugs(script: str, seed: int) -> str:
 
 def resealed(sources: list[str], seed: int) -> list[str]:
     """The same cells with the seals and bugs of another class; the source has those of class 0."""
+    if seed:
+        sources = [source.replace("<!-- level -->", OTHERWISE) for source in sources]
     sources = [with_bugs(source, seed) if source.startswith("SCRIPT = ") else source for source in sources]
     register = next((found[1] for source in sources if (found := re.search(r"(?ms)^REGISTER = (\{.*?^\})", source))), "{}")
     names = list(ast.literal_eval(register))

@@ -165,7 +165,8 @@ if __name__ == "__main__":
     ex = exercise(name, seed)
     for cell in ex.cells:
         print(f"{ex.seconds[cell.name]:7.2f} s  {cell.kind:7} {cell.name:28} {cell.points or '':>2}  {ex.failed.get(cell.name, 'ok')!s:.150}")
-    print(f"{sum(ex.seconds.values()):7.2f} s in all, {sum(ex.points.values())} points\n")
+    kept = sum(points for check, points in ex.points.items() if check not in ex.failed)
+    print(f"{sum(ex.seconds.values()):7.2f} s in all; the public solutions have {kept} of {sum(ex.points.values())} points\n")
     if seed == 0:
         book = answers(name)
         for where, codes in book["RIGHT"].items():

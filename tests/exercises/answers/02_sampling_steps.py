@@ -321,6 +321,19 @@ std = final(sample(lambda x, t: (1 - linear(1000).alpha_bar[t]).sqrt() * x, line
     ("shares of T", "best_walk", "my_times = [1, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3, 0.1, 0]\nmy_step = dpm_solver_2m", BOTH, "whole numbers"),
 ]
 
+POWER = """
+def power(level): return {"power": level, "signal": level**2, "noise": 1 - level**2}[LEVEL]
+"""
+
+
+def told(function, code, *levels):
+    """The answer of class 0 for every class: arguments that are noise levels become ᾱ first."""
+    return POWER + code + f"""
+of_power = {{**globals().get("of_power", {{}}), "{function}": {function}}}
+def {function}(*given): return of_power["{function}"](*(power(x) if i in {levels} else x for i, x in enumerate(given)))
+"""
+
+
 SEEDED = {
     "stride": "wrong_steps = 1000 % S_ODD",
     "shrinks": """
@@ -332,6 +345,11 @@ shape, my_step = [1000, 960, 780, 740, 480, 290, 140, 40, 0], dpm_solver_2m
 at = [8 * i / CALLS for i in range(CALLS)]
 my_times = [round(shape[int(u)] + (u - int(u)) * (shape[int(u) + 1] - shape[int(u)])) for u in at] + [0]
 """,
+}
+SEEDED |= {
+    "ddim": told("ddim", RIGHT["ddim"][0], 2, 3),
+    "ddim_eta": told("ddim_eta", RIGHT["ddim_eta"][0], 3, 4),
+    "ddpm_large": told("ddpm_large", RIGHT["ddpm_large"][0], 3, 4),
 }
 
 BEST = {"best_walk": """

@@ -382,6 +382,19 @@ def weights_from(u_s, u_t):
 """, BOTH, "your largest relative error"),
 ]
 
+POWER = """
+def power(level): return {"power": level, "signal": level**2, "noise": 1 - level**2}[LEVEL]
+"""
+
+
+def told(function, code, *levels):
+    """The answer of class 0 for every class: arguments that are noise levels become ᾱ first."""
+    return POWER + code + f"""
+of_power = {{**globals().get("of_power", {{}}), "{function}": {function}}}
+def {function}(*given): return of_power["{function}"](*(power(x) if i in {levels} else x for i, x in enumerate(given)))
+"""
+
+
 SEEDED = {
     "jump": "weight = math.sqrt(linear(1000).alpha_bar[T_ASKED] / linear(1000).alpha_bar[S_ASKED])",
     "unsure": """
@@ -395,6 +408,14 @@ def weights_from(u_s, u_t):
     beta = 1 - share(l_t) / share(l_s)
     return math.sqrt(share(l_s)) * beta / share(-l_t), math.sqrt(share(l_t) / share(l_s)) * share(-l_s) / share(-l_t), share(-l_s) / share(-l_t) * beta
 """,
+}
+SEEDED |= {
+    "noisy": told("noisy", RIGHT["noisy"][0], 2),
+    "x0_from": told("x0_from", RIGHT["x0_from"][0], 2),
+    "eps_from_v": told("eps_from_v", RIGHT["eps_from_v"][0], 2),
+    "posterior_on": told("posterior_on", RIGHT["posterior_on"][0], 3, 4),
+    "posterior": told("posterior", RIGHT["posterior"][0], 2, 3),
+    "perfect_guess": told("perfect_guess", RIGHT["perfect_guess"][0], 2),
 }
 
 BEST = {"weights": """
