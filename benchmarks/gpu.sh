@@ -14,11 +14,11 @@ part() {  # NAME SECONDS COMMAND …
     local name="$1" seconds="$2" began=$SECONDS
     shift 2
     echo "== $name"
-    timeout "$seconds" "$@"
+    timeout -k 5 "$seconds" "$@"                                # what does not hear the signal is killed
     local status=$?
     case $status in
         0) echo "-- $name: done in $((SECONDS - began)) s" ;;
-        124) echo "-- $name: NOT done in $seconds s"; failed="$failed [$name]" ;;
+        124 | 137) echo "-- $name: NOT done in $seconds s"; failed="$failed [$name]" ;;
         *) echo "-- $name: FAILED with status $status after $((SECONDS - began)) s"; failed="$failed [$name]" ;;
     esac
 }

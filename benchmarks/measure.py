@@ -281,8 +281,8 @@ def quality(args):
         distance = metrics.frechet_distance(metrics.features(judge, plain), real)
         return [*agreement, distance, distance - floor, metrics.memorisation(plain, x, x_test)]
 
-    runs = []
-    with open(args.out / "quality.csv", "w", newline="", encoding="utf-8") as file:
+    runs, part = [], args.out / "quality.csv.part"              # gets its name when it is whole: what was interrupted is not taken for done
+    with open(part, "w", newline="", encoding="utf-8") as file:
         names = "contender,seed,asked_seconds,seconds,steps,agreement_scale_1,agreement_scale_2,frechet,above_floor,memorisation"
         csv.writer(file).writerow(names.split(","))
         for seed in range(args.seeds):
@@ -291,6 +291,7 @@ def quality(args):
                 csv.writer(file).writerow(runs[-1])
                 file.flush()
                 progress(runs)
+    part.replace(args.out / "quality.csv")
     columns = ["contender", "seeds", "seconds", "steps", "agreement, %, scale 1", "agreement, %, scale 2", "Fréchet distance", "above the floor",
                "memorisation"]
     same = defaultdict(list)

@@ -150,8 +150,8 @@ def flat(healthy_losses, healthy):
     late = slice(70, 100)
     note("flat", "two noises", "mean loss of steps 71 to 100", mean(healthy_losses[late]), mean(two[late]))
     note("flat", "the optimizer holds other weights", "mean loss of steps 71 to 100", mean(healthy_losses[late]), mean(frozen[late]))
-    note("NaN", "learning rate too large", "largest gradient norm", max(healthy["norms"][:100]), max(more["norms"][:100]), "{:.3g}")
-    note("NaN", "learning rate too large", "mean loss of steps 71 to 100", mean(healthy_losses[late]), mean(wild[late]))
+    note("flat", "learning rate too large", "largest gradient norm", max(healthy["norms"][:100]), max(more["norms"][:100]), "{:.3g}")
+    note("flat", "learning rate too large", "mean loss of steps 71 to 100", mean(healthy_losses[late]), mean(wild[late]))
     note("NaN", "division by 0 at t = 0", "first step whose loss is NaN (0: none)", 0, len(divided) if divided[-1] != divided[-1] else 0, "{:.0f}")
 
 

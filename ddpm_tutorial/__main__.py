@@ -266,7 +266,7 @@ def _tests(settings: dict) -> data.Dataset | None:
     """The images for testing; none, if the folder has too few to leave any."""
     try:
         return data.load(settings["data"], "test", settings["data_dir"], settings["size"])
-    except ValueError:
+    except data.NoneForTesting:
         return None
 
 

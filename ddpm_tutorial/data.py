@@ -40,6 +40,10 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]                                    # their names
 
 
+class NoneForTesting(ValueError):
+    """A folder of images, of which too few are there to keep some back."""
+
+
 def normalise(images: Tensor) -> Tensor:
     """uint8 0 … 255  →  float32 -1 … 1.  The only door in."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
@@ -231,7 +235,7 @@ def _folder(root: Path, split: str, size: int | None) -> Dataset:
     names = list(train)
     labelled = [(path, names.index(name)) for name, paths in (train if split == "train" else test).items() for path in paths]
     if not labelled:
-        raise ValueError(f"{root} has no class of 5 images or more, so none are left for testing; add images, or make folders train and test in it")
+        raise NoneForTesting(f"{root} has no class of 5 images or more, so none are left for testing; add images, or make folders train and test in it")
 
     # Both splits together decide about colour and size, so that they fit one model.
     everything = {path: mode for part in (train, test) for paths in part.values() for path, mode in paths.items()}

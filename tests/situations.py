@@ -149,6 +149,15 @@ def _(folder):
     cli("evaluate", run, "--per-class", 2)
 
 
+@situation("an image for testing has lost its end since", "4.png cannot be read as an image")
+def _(folder):
+    run = trained(folder)
+    image = folder / "photos" / "cats" / "4.png"
+    image.write_bytes(image.read_bytes()[:-30])                 # its size can still be read
+    yield
+    cli("evaluate", run, "--per-class", 2)
+
+
 @situation("weights of 2 classes are measured on 3", "of cats, dogs; the data are now .* of cats, dogs, owls")
 def _(folder):
     run = trained(folder)
