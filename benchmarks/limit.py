@@ -3,6 +3,7 @@
     python benchmarks/limit.py              digits, on one thread, in float32 and in what suits the machine
     python benchmarks/limit.py mnist        the 28×28 recipe
     python benchmarks/limit.py --steps 30   more exactly
+    python benchmarks/limit.py --profile    where the rest goes: the step's operations by their share of its time, as torch's profiler saw them
 
 The limit is the time of the step's convolutions and matrix products alone: each one of them, forward and backward, with the same shapes, layout and type,
 one after another on random numbers.  No implementation of this network can be faster with the same kernels, neither ours nor anybody else's.  Step and
@@ -33,6 +34,8 @@ PRODUCTS = re.compile("(convolution|mm|addmm|bmm|baddbmm|_scaled_dot_product_.*)
 
 COLUMNS = ("data", "precision", "products", "ms/step", "images/s", "GFLOP/s of the step", "… of its products", "limit / step", "rest of the network",
            "drawing", "optimizer", "average", "the rest", "outside the network")
+
+OPERATIONS = ("data", "precision", "operation", "calls", "of all time")
 
 
 class Products(TorchDispatchMode):
@@ -76,7 +79,14 @@ class Clock:
         return timed
 
 
-def measured(name: str, precision: str, steps: int) -> None:
+def shares(name: str, precision: str, operations) -> None:
+    """Of each operation the time that is its own, without what it calls."""
+    whole = sum(operation.self_cpu_time_total for operation in operations)
+    for operation in sorted(operations, key=lambda operation: -operation.self_cpu_time_total)[:20]:
+        print(f"| {name} | {precision} | {operation.key} | {operation.count} | {operation.self_cpu_time_total / whole:.1%} |", flush=True)
+
+
+def measured(name: str, precision: str, steps: int, profile: bool) -> None:
     config, how = RECIPES[name]
     state = TrainState(DDPM(config).to(device("cpu")), replace(how, steps=10**6, precision=precision))
     images = torch.randint(256, (1000, *state.model.shape), dtype=torch.uint8)
@@ -92,6 +102,11 @@ def measured(name: str, precision: str, steps: int) -> None:
             next(run)
         with FlopCounterMode(display=False) as counter:
             next(run)
+        if profile:
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+                for _ in range(steps):
+                    next(run)
+            return shares(name, precision, profiler.key_averages())
         products.again()
         clock.seconds.clear()
         whole, alone = [], []
@@ -120,14 +135,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", help=f"recipes: {', '.join(RECIPES)}; default digits")
     parser.add_argument("--steps", type=int, default=10, help="steps that are timed")
+    parser.add_argument("--profile", action="store_true", help="print the twenty largest operations instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, one thread, torch {torch.__version__}, medians of {args.steps} steps\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    columns = OPERATIONS if args.profile else COLUMNS
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for name in args.data or ["digits"]:
         for precision in dict.fromkeys(("float32", best_precision(device("cpu")))):
-            measured(name, precision, args.steps)
+            measured(name, precision, args.steps, args.profile)
 
 
 if __name__ == "__main__":
