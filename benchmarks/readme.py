@@ -6,23 +6,26 @@
 
     picture     the digits that form at the top of the README (docs/digits.png)
     minute      what so many seconds of training give, in five recipes (quality.csv); nothing else should run
+    machines    the minute of `make run` on this machine, and on the same one without AVX-512 and bfloat16, in turns (machines.csv); nothing else should run
     digits      the digits' model that comes with the package, by three judges (evaluated-digits.json)
-    mnist       the MNIST model (evaluated-mnist.json); MNIST must be at hand.  Its table in the README is older, of one judge, and not marked yet
+    mnist       the MNIST model by three judges (evaluated-mnist.json); MNIST must be at hand
     calls       samplers by their number of calls (calls-digits.csv, calls-mnist.csv)
     compare     schedules and samplers over five trainings (compare.csv)
 
-To measure a part anew, delete its file.  A table stands between <!-- NAME … --> and <!-- end -->, and a test holds it to its file.
+What each part cost is kept in times.json, in minutes of a processor.  To measure a part anew, delete its file and its line there.
+A table stands between <!-- NAME … --> and <!-- end -->, and a test holds it to its file.
 """
 
 import argparse
 import csv
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
-import time
-from itertools import groupby
+import tempfile
+from itertools import groupby, product
 from pathlib import Path
 
 import torch
@@ -32,6 +35,7 @@ from ddpm_tutorial import DDPM, evaluation, plots
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGES = ("README.md", "ddpm_tutorial/weights/pretrained/README.md")
+TIMES = HERE / "times.json"
 WHAT = ("steps", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation")
 
 
@@ -41,12 +45,25 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="where MNIST is; default $DDPM_DATA, or a cache folder in your home")
     args = parser.parse_args()
     for part in PARTS if "all" in args.parts else [part for part in args.parts if part != "write"]:
-        began = time.perf_counter()
+        began = processor_minutes()
         PARTS[part](args)
-        print(f"{part}: {(time.perf_counter() - began) / 60:.0f} minutes", flush=True)
+        if (spent := processor_minutes() - began) > 0.3:        # else all was there
+            times = json.loads(TIMES.read_text(encoding="utf-8"))
+            times[part] = round(times.get(part, 0) + spent, 1)  # it may have been stopped, and gone on
+            TIMES.write_text(json.dumps(times, indent=1) + "\n", encoding="utf-8")
+        print(f"{part}: {spent:.0f} minutes of a processor", flush=True)
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         (ROOT / page).write_text(filled(text), encoding="utf-8")
+
+
+def processor_minutes() -> float:
+    """Of this process and of those that it has started and that have ended; 0 where the system does not count (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))) / 60
 
 
 # Measuring.
@@ -54,6 +71,25 @@ def main() -> None:
 def minute(_) -> None:
     if not (HERE / "quality.csv").is_file():
         python("benchmarks/measure.py", "quality", "--seeds", "3", "--write")
+
+
+def machines(_) -> None:
+    """An older processor is not at hand, but this one can be told to be one: PyTorch and oneDNN choose their kernels by what the processor is said to have."""
+    path, names = HERE / "machines.csv", ("processor", "seed", "steps", "images_per_second", "agreement_scale_1", "above_floor")
+    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = rows(path)
+    for seed, (what, limits, precision) in product(range(3), (("as it is", {}, ()), ("AVX2, float32", older, ("--precision", "float32")))):
+        if any((row["processor"], row["seed"]) == (what, str(seed)) for row in done):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            python("-m", "ddpm_tutorial", "train", "--data", "digits", "--seconds", "60", "--per-class", "100", "--seed", str(seed), *precision,
+                   "--out", f"{folder}/run", **limits)
+            found = json.loads(Path(folder, "run", "figures.json").read_text(encoding="utf-8"))
+        done.append(dict(zip(names, (what, seed, found["steps"], found["images_per_second"], round(found["scale 1"]["agreement"], 4),
+                                     round(found["scale 1"]["frechet_above"], 4)))))
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, names, lineterminator="\n").writeheader()
+            csv.DictWriter(file, names, lineterminator="\n").writerows(done)
 
 
 def evaluate(name: str, per_class: int, args) -> None:
@@ -74,11 +110,11 @@ def calls(args) -> None:
     python("benchmarks/calls.py", "mnist", "--n", "100", *where)
 
 
-def python(*command: str) -> None:
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+def python(*command: str, **environment: str) -> None:
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env=os.environ | environment)
 
 
-PARTS = {"picture": picture, "minute": minute, "digits": lambda args: evaluate("digits", 100, args),
+PARTS = {"picture": picture, "minute": minute, "machines": machines, "digits": lambda args: evaluate("digits", 100, args),
          "mnist": lambda args: evaluate("mnist", 200, args), "calls": calls, "compare": lambda args: python("benchmarks/compare.py")}
 
 
@@ -103,11 +139,28 @@ def minute_table() -> str:
     return "\n".join(lines)
 
 
+def machines_table() -> str:
+    lines = ["| the same processor | images/s | steps in the minute | agreement, scale 1 | Fréchet distance above its floor |", "|---|---:|---:|---:|---:|"]
+    for what, same in groupby(sorted(rows(HERE / "machines.csv"), key=lambda row: row["processor"], reverse=True), key=lambda row: row["processor"]):
+        group = list(same)
+        steps, speed, agreement, above = (statistics.mean(float(row[key]) for row in group)
+                                          for key in ("steps", "images_per_second", "agreement_scale_1", "above_floor"))
+        lines.append(f"| {what} | {speed:,.0f} | {steps:,.0f} | {agreement:.1%} | {above:.2f} |")
+    return "\n".join(lines)
+
+
 def evaluated(name: str) -> str:
     return evaluation.table(json.loads((HERE / f"evaluated-{name}.json").read_text(encoding="utf-8")))
 
 
-TABLES = {"minute": minute_table, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
+def cost() -> str:
+    times = json.loads(TIMES.read_text(encoding="utf-8"))
+    return (f"`python benchmarks/readme.py all` makes every number and figure of this page and of notebook 09 again, and goes on where it was stopped: "
+            f"{sum(times.values()) / 120:.1f} hours on two cores "
+            f"(minutes of a processor: {', '.join(f'{part} {round(minutes)}' for part, minutes in times.items())}).")
+
+
+TABLES = {"minute": minute_table, "machines": machines_table, "cost": cost, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}
 
 
 def filled(text: str) -> str:

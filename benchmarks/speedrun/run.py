@@ -1,0 +1,139 @@
+"""How good a model of digits can two minutes of one processor make?  One submission, five seeds, the judge, and whether it is a record.
+
+    python benchmarks/speedrun/run.py recipe                            benchmarks/speedrun/recipe.py; any path of a Python file will do
+    python benchmarks/speedrun/run.py muon --set muon=0.01 lr=2e-3      with other settings than its own
+    python benchmarks/speedrun/run.py table                             only the table of all that was tried
+
+README.md beside this file has the rules.  Each seed is a process of one thread.  Results are added to tried.csv; what is in it is not run again.
+"""
+
+import argparse
+import ast
+import csv
+import importlib
+import multiprocessing
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from scipy import stats
+
+from ddpm_tutorial import data, evaluation
+from ddpm_tutorial.evaluation import metrics
+from ddpm_tutorial.weights import PRETRAINED
+
+HERE = Path(__file__).resolve().parent
+SECONDS, SAMPLES = 120.0, 1000
+AGREEMENT, MEMORISATION = 0.98, 0.95                            # what a record must have; its score is the distance
+FIELDS = ("submission", "settings", "seconds", "seed", "spent", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation", "processor", "torch")
+
+
+def one(path: str, settings: dict, seed: int, seconds: float) -> dict:
+    """Train with this seed and measure; in a process of its own."""
+    torch.set_num_threads(1)
+    (images, y, _), (test, y_test, _) = data.load("digits"), data.load("digits", "test")
+    x, x_test = data.normalise(images), data.normalise(test)
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    train = importlib.import_module(Path(path).stem).train
+    began = time.process_time()
+    model = train(x.clone(), y.clone(), seed, lambda: seconds - (time.process_time() - began), **settings)
+    spent = time.process_time() - began
+    if spent > 1.02 * seconds:
+        raise SystemExit(f"{path} took {spent:.1f} seconds of the processor; it has {seconds:g}")
+
+    classifier, _ = evaluation.load_classifier(PRETRAINED["digits"].parent / "digits-classifier.safetensors")
+    judge = evaluation.judge(classifier, x, y, x_test, y_test)
+    wanted = torch.arange(SAMPLES) % 10
+    plain, guided = (model.sample(SAMPLES, wanted, scale=scale, seed=seed) for scale in (1.0, 2.0))
+    floor = metrics.frechet_distance(judge.seen(x[metrics.per_class(y, SAMPLES // 10)]), judge.features)
+    return {"spent": spent, "agreement_scale_1": metrics.accuracy(classifier, plain, wanted), "agreement_scale_2": metrics.accuracy(classifier, guided, wanted),
+            "above_floor": metrics.frechet_distance(judge.seen(plain), judge.features) - floor,
+            "memorisation": metrics.memorisation(plain, x, x_test), "processor": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+
+
+def read(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: value if name in ("submission", "settings", "processor", "torch") else float(value) for name, value in row.items()}
+                for row in csv.DictReader(file)]
+
+
+def by_name(rows: list[dict]) -> dict[str, dict[int, dict]]:
+    """name with settings → seed → row; of full length only."""
+    found: dict[str, dict[int, dict]] = defaultdict(dict)
+    for row in rows:
+        if row["seconds"] == SECONDS:
+            found[f"{row['submission']} {row['settings']}".strip()][int(row["seed"])] = row
+    return found
+
+
+def better(seeds: dict[int, dict], record: dict[int, dict]) -> float:
+    """p of "its distance is no smaller than the record's": Student's t of the differences, seed by seed, one-sided."""
+    both = sorted(seeds.keys() & record.keys())
+    if len(both) < 2:
+        return 1.0
+    return float(stats.ttest_rel([seeds[k]["above_floor"] for k in both], [record[k]["above_floor"] for k in both], alternative="less").pvalue)
+
+
+def is_record(seeds: dict[int, dict], record: dict[int, dict]) -> bool:
+    agreement, memorisation = (statistics.mean(row[key] for row in seeds.values()) for key in ("agreement_scale_1", "memorisation"))
+    return len(seeds) >= 5 and agreement >= AGREEMENT and memorisation >= MEMORISATION and better(seeds, record) < 0.05
+
+
+def table(rows: list[dict], record: str) -> str:
+    """Means over seeds ± standard deviation; the smallest distance first."""
+    found = by_name(rows)
+    lines = ["| submission | seeds | agreement, scale 1 | scale 2 | Fréchet distance above its floor | memorisation | p of no gain on the record |",
+             "|---|---:|---:|---:|---:|---:|---:|"]
+    for name, seeds in sorted(found.items(), key=lambda item: statistics.mean(row["above_floor"] for row in item[1].values())):
+        def mean(key, seeds=seeds):
+            return statistics.mean(row[key] for row in seeds.values())
+        spread = f" ± {statistics.stdev(row['above_floor'] for row in seeds.values()):.2f}" if len(seeds) > 1 else ""
+        p = "the record" if name == record else f"{better(seeds, found[record]):.3f}" if record in found and len(seeds) > 1 else ""
+        lines.append(f"| {name} | {len(seeds)} | {mean('agreement_scale_1'):.1%} | {mean('agreement_scale_2'):.1%} | {mean('above_floor'):.2f}{spread} "
+                     f"| {mean('memorisation'):.2f} | {p} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("submission", help="a name beside this file, or a path; or table")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of its function")
+    parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the processor; other lengths are not compared")
+    parser.add_argument("--out", type=Path, default=HERE / "tried.csv")
+    parser.add_argument("--record", default="recipe", help="what to compare with (default: recipe)")
+    args = parser.parse_args()
+    rows = read(args.out)
+    if args.submission != "table":
+        path = Path(args.submission) if args.submission.endswith(".py") else HERE / f"{args.submission}.py"
+        if not path.is_file():
+            parser.error(f"there is no {path}")
+        settings = {name: ast.literal_eval(value) if value[:1] in "(-.0123456789" else value for name, value in (pair.split("=", 1) for pair in args.set)}
+        key = {"submission": path.stem, "settings": " ".join(args.set), "seconds": args.seconds}
+        for seed in args.seeds:
+            if any(all(row[name] == value for name, value in (key | {"seed": seed}).items()) for row in rows):
+                continue
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                row = key | {"seed": seed} | pool.apply(one, (str(path), settings, seed, args.seconds))
+            new = not args.out.is_file()
+            with open(args.out, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()})
+            print(*(f"{name} {value:.3f}" for name, value in row.items() if isinstance(value, float)), flush=True)
+            rows.append(row)
+    print(table(rows, args.record))
+    found = by_name(rows)
+    for name, seeds in found.items():
+        if name != args.record and args.record in found and is_record(seeds, found[args.record]):
+            print(f"{name} beats {args.record}")
+
+
+if __name__ == "__main__":
+    main()
