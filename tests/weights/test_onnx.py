@@ -1,5 +1,6 @@
 """A network that left PyTorch gives the same answers, and nobody who asks it has to know."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -64,12 +65,12 @@ def test_a_model_without_labels_and_with_a_schedule_of_its_own(tmp_path):
     torch.testing.assert_close(eps(x, 8), model.denoiser(clip=False)(x, 8), rtol=2e-5, atol=2e-5)
 
 
-def test_the_command_writes_it_and_never_over_another(model, tmp_path, capsys):
+def test_the_command_writes_it_and_never_over_another(model, file, tmp_path, capsys):
     """And the path is what it prints."""
-    weights = model.save(tmp_path / "model.safetensors")
-    for name in ("m.onnx", "m-2.onnx"):
-        cli.main(["export", str(weights), "--onnx", str(tmp_path / "m")])
-        assert capsys.readouterr().out.strip() == str(tmp_path / name) and onnx_denoiser(tmp_path / name)
+    weights, another = model.save(tmp_path / "model.safetensors"), shutil.copy(file, tmp_path / "m.onnx")
+    cli.main(["export", str(weights), "--onnx", str(tmp_path / "m")])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "m-2.onnx") and onnx_denoiser(tmp_path / "m-2.onnx")
+    assert another.read_bytes() == file.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "m.onnx", "m-2.onnx"}
 
 
