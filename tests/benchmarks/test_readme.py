@@ -71,16 +71,20 @@ def test_the_sentences_about_samplers_and_schedules_say_what_was_measured(readme
 
     rows = compare.read(ROOT / "benchmarks" / "compare.csv")
     floor = next(row["frechet"] - row["above"] for row in rows.values())
-    found = {(d.what.split(";")[0], d.sampler, d.steps): d for d in compare.differences(rows)}
+    found = {(d.what, d.sampler, d.steps): d for d in compare.differences(rows)}
     text = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("**Samplers and schedules"))
 
-    walk = "walked linear - cosine"
-    chosen = [("2M - DDIM", "2M", 10), ("DDPM - DDIM", "DDPM", 10), (walk, "DDIM", 5)]
+    exact, learnt = "walked linear - cosine; exact denoiser", "walked linear - cosine; matched, trained cosine"
+    matched, uniform = (f"trained linear - cosine; {times}, walked cosine" for times in ("matched", "uniform"))
+    chosen = {("2M - DDIM", "2M", 10): "better", ("DDPM - DDIM", "DDPM", 10): "worse", (exact, "DDIM", 5): "worse", (learnt, "DDIM", 5): "worse",
+              (learnt, "DDIM", 10): "worse", (matched, "DDIM", 50): "cannot tell", (uniform, "DDIM", 50): "worse, alone"}
     assert [f"{abs(found[key].mean):.2f} ± {found[key].half:.2f}" for key in chosen] == re.findall(r"[\d.]+ ± [\d.]+", text)
-    assert [found[key].verdict(floor) for key in chosen] == ["better", "worse", "worse"]
+    assert [found[key].verdict(floor) for key in chosen] == list(chosen.values())
     assert {found["2M - DDIM", "2M", steps].verdict(floor) for steps in (50, 250)} == {"equal"}
     assert {found["DDPM - DDIM", "DDPM", steps].verdict(floor) for steps in (50, 250)} == {"cannot tell"}
-    assert {found[walk, "DDIM", steps].verdict(floor) for steps in (10, 20, 50, 250)} == {"equal"}
+    assert {found[exact, "DDIM", steps].verdict(floor) for steps in (10, 20, 50, 250)} == {"equal"}
+    assert {found[learnt, "DDIM", steps].verdict(floor) for steps in (50, 250)} == {"equal"}
+    assert len([d for d in found.values() if d.family == "training"]) == 60
 
 
 # What `make run` says beside its own numbers.
