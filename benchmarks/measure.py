@@ -449,7 +449,8 @@ def report(results: dict, out: Path) -> str:
              "One section alone: `python benchmarks/measure.py speed --write`. In a column a ÷ b, more than 1 means that b is the faster.",
              "What a GPU does is measured by `python benchmarks/measure.py gpu --write`, on a machine that has one (CUDA); whether all is right there, "
              "by `bash benchmarks/gpu.sh`. How near a training step is to the machine's own limit: `python benchmarks/limit.py` "
-             "([0.70 in float32](recipes.md#how-near-a-step-is-to-the-machines-limit)). Who trains better digits in two minutes: [the race](speedrun/README.md).\n"]
+             "([0.70 in float32](recipes.md#how-near-a-step-is-to-the-machines-limit)). "
+             "Who trains better digits in two minutes: [the race](speedrun/README.md).\n"]
     parts += [f"Machine: {machine}.\n" for machine in machines if len(machines) == 1]
     for name in SECTIONS:
         if name in results:

@@ -165,7 +165,7 @@ TABLES = {"minute": minute_table, "machines": machines_table, "cost": cost, "dig
 
 def filled(text: str) -> str:
     """A page with its tables as the files have them."""
-    return re.sub(r"(<!-- (\w+)[^>]*-->\n).*?(\n<!-- end -->)", lambda found: found[1] + TABLES[found[2]]() + found[3], text, flags=re.DOTALL)
+    return re.sub(r"(<!-- (\w+)[^>]*-->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

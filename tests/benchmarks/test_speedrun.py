@@ -65,7 +65,7 @@ def test_who_takes_too_long_is_out(tmp_path):
     from run import one
 
     (tmp_path / "slow.py").write_text("def train(x, y, seed, left):\n    while left() > -1:\n        x.sin()\n")
-    with pytest.raises(SystemExit, match="slow.py took 1.* seconds of the processor; it has 0.1"):
+    with pytest.raises(SystemExit, match=r"slow\.py took 1.* seconds of the processor; it has 0\.1"):
         one(str(tmp_path / "slow.py"), {}, 0, 0.1)
 
 
