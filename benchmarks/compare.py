@@ -137,7 +137,8 @@ def main() -> None:
         measure_all(todo, done, args)
     chosen = {point: done[point] for name in names for point in wanted[name]}
     print(report(chosen))
-    (args.out / "compare.md").write_text(f"# {' '.join(__doc__.splitlines()[0].split())}\n\nWritten by `python benchmarks/compare.py {' '.join(names)}`.\n\n"
+    (args.out / "compare.md").write_text(f"# {' '.join(__doc__.splitlines()[0].split())}\n\nWritten by `python benchmarks/compare.py {' '.join(names)}`, "
+                                         f"PyTorch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}, one thread.\n\n"
                                          + report(chosen), encoding="utf-8")
     for name, figure in forests(differences(chosen)).items():
         figure.savefig(args.out / f"compare-{name}.png", dpi=110)

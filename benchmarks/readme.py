@@ -12,7 +12,8 @@
     calls       samplers by their number of calls (calls-digits.csv, calls-mnist.csv)
     compare     schedules and samplers over five trainings (compare.csv)
 
-What each part cost is kept in times.json, in minutes of a processor.  To measure a part anew, delete its file and its line there.
+What each part cost is kept in times.json, in minutes of a processor (round numbers there are older than this
+count, and estimates).  To measure a part anew, delete its file and its line there.
 A table stands between <!-- NAME … --> and <!-- end -->, and a test holds it to its file.
 """
 
@@ -46,11 +47,13 @@ def main() -> None:
     args = parser.parse_args()
     for part in PARTS if "all" in args.parts else [part for part in args.parts if part != "write"]:
         began = processor_minutes()
-        PARTS[part](args)
-        if (spent := processor_minutes() - began) > 0.3:        # else all was there
-            times = json.loads(TIMES.read_text(encoding="utf-8"))
-            times[part] = round(times.get(part, 0) + spent, 1)  # it may have been stopped, and gone on
-            TIMES.write_text(json.dumps(times, indent=1) + "\n", encoding="utf-8")
+        try:
+            PARTS[part](args)
+        finally:                                                # it may be stopped, and go on later
+            if (spent := processor_minutes() - began) > 0.3:    # else all was there
+                times = json.loads(TIMES.read_text(encoding="utf-8"))
+                times[part] = round(times.get(part, 0) + spent, 1)
+                TIMES.write_text(json.dumps(times, indent=1) + "\n", encoding="utf-8")
         print(f"{part}: {spent:.0f} minutes of a processor", flush=True)
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
@@ -74,9 +77,9 @@ def minute(_) -> None:
 
 
 def machines(_) -> None:
-    """An older processor is not at hand, but this one can be told to be one: PyTorch and oneDNN choose their kernels by what the processor is said to have."""
+    """An older processor is not at hand, but this one can be told to be one: the libraries choose their kernels by what it is said to have."""
     path, names = HERE / "machines.csv", ("processor", "seed", "steps", "images_per_second", "agreement_scale_1", "above_floor")
-    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    older = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
     done = rows(path)
     for seed, (what, limits, precision) in product(range(2), (("as it is", {}, ()), ("AVX2, float32", older, ("--precision", "float32")))):
         if any((row["processor"], row["seed"]) == (what, str(seed)) for row in done):
@@ -140,12 +143,14 @@ def minute_table() -> str:
 
 
 def machines_table() -> str:
-    lines = ["| the same processor | images/s | steps in the minute | agreement, scale 1 | Fréchet distance above its floor |", "|---|---:|---:|---:|---:|"]
+    lines = ["| the same processor | images/s | steps | seconds they took | agreement, scale 1 | Fréchet distance above its floor |",
+             "|---|---:|---:|---:|---:|---:|"]
     for what, same in groupby(sorted(rows(HERE / "machines.csv"), key=lambda row: row["processor"], reverse=True), key=lambda row: row["processor"]):
         group = list(same)
         steps, speed, agreement, above = (statistics.mean(float(row[key]) for row in group)
                                           for key in ("steps", "images_per_second", "agreement_scale_1", "above_floor"))
-        lines.append(f"| {what} | {speed:,.0f} | {steps:,.0f} | {agreement:.1%} | {above:.2f} |")
+        seconds = statistics.mean(128 * float(row["steps"]) / float(row["images_per_second"]) for row in group)         # the recipe's batch
+        lines.append(f"| {what} | {speed:,.0f} | {steps:,.0f} | {seconds:.0f} | {agreement:.1%} | {above:.2f} |")
     return "\n".join(lines)
 
 
@@ -155,9 +160,9 @@ def evaluated(name: str) -> str:
 
 def cost() -> str:
     times = json.loads(TIMES.read_text(encoding="utf-8"))
-    return (f"`python benchmarks/readme.py all` makes every number and figure of this page and of notebook 09 again, and goes on where it was stopped: "
-            f"{sum(times.values()) / 120:.1f} hours on two cores "
-            f"(minutes of a processor: {', '.join(f'{part} {round(minutes)}' for part, minutes in times.items())}).")
+    return (f"`python benchmarks/readme.py all` makes the tables and figures of this page and of notebook 09 again, and goes on where it was stopped: "
+            f"about {sum(times.values()) / 60:.0f} hours of a processor, half of that on two cores "
+            f"(minutes, round ones estimated: {', '.join(f'{part} {minutes:g}' for part, minutes in times.items())}).")
 
 
 TABLES = {"minute": minute_table, "machines": machines_table, "cost": cost, "digits": lambda: evaluated("digits"), "mnist": lambda: evaluated("mnist")}

@@ -714,6 +714,7 @@ BAD = {
 
 WITHOUT_ROWS = {
     "Denoiser": "a type", "State": "a record", "likelihood.Bound": "a record", "data.Dataset": "a record", "loop.Progress": "a record",
+    "data.NoneForTesting": "an error",
     "draws.Draw": "a record", "judging.Judge": "a record",
     "DDPM.save": "takes a path",
     "checkpoint.previous": "takes a path", "data.cache": "takes a path", "data.fingerprint": "takes a Dataset",

@@ -16,7 +16,10 @@ from ddpm_tutorial import DDPM
 
 
 def orthogonal(M: Tensor, steps: int = 5) -> Tensor:
-    """U Vᵀ of M = U S Vᵀ, about: each step sends a singular value s to 3.4445 s - 4.7750 s³ + 2.0315 s⁵, which ends between 0.7 and 1.2."""
+    """U Vᵀ of M = U S Vᵀ, about: each step sends a singular value s to 3.4445 s - 4.7750 s³ + 2.0315 s⁵.
+
+    Where s began above 0.01 of the length of all, it ends between 0.68 and 1.14.
+    """
     X = M / (M.norm() + 1e-7)
     X = X.T if M.shape[0] > M.shape[1] else X
     for _ in range(steps):
