@@ -12,7 +12,8 @@ import random
 import re
 from itertools import product
 
-OTHERWISE = "**In your class** a noise level is told in another way than the table says: the parameters cell prints which. Go back to $\\bar\\alpha$ first."
+OTHERWISE = ("**In your class** a noise level is told in another way than the table says: the parameters cell prints which. "
+             "Go back to $\\bar\\alpha$ first: it is $\\bar\\alpha$ that the table compares, and that is 1 at the end.")
 
 # The script of exercise 07, part by part: what is healthy, and the same when it is ill.  Every class has one bug of each part.
 BUGS = (

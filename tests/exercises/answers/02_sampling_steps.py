@@ -1,5 +1,7 @@
 """02 sampling steps: answers that are right, and answers like those that have been given in public."""
 
+from levels import told
+
 RIGHT = {
     "times": [
         """
@@ -320,18 +322,6 @@ std = final(sample(lambda x, t: (1 - linear(1000).alpha_bar[t]).sqrt() * x, line
      BOTH, "must fall from 1000 to 0"),
     ("shares of T", "best_walk", "my_times = [1, 0.9, 0.8, 0.6, 0.5, 0.4, 0.3, 0.1, 0]\nmy_step = dpm_solver_2m", BOTH, "whole numbers"),
 ]
-
-POWER = """
-def power(level): return {"power": level, "signal": level**2, "noise": 1 - level**2}[LEVEL]
-"""
-
-
-def told(function, code, *levels):
-    """The answer of class 0 for every class: arguments that are noise levels become ᾱ first."""
-    return POWER + code + f"""
-of_power = {{**globals().get("of_power", {{}}), "{function}": {function}}}
-def {function}(*given): return of_power["{function}"](*(power(x) if i in {levels} else x for i, x in enumerate(given)))
-"""
 
 
 SEEDED = {

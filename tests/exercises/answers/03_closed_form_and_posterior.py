@@ -1,5 +1,7 @@
 """03 closed form and posterior: answers that are right, and answers like those that have been given in public."""
 
+from levels import told
+
 RIGHT = {
     "one_step": [
         """
@@ -381,18 +383,6 @@ def weights_from(u_s, u_t):
     return fragile(min(max(u_s, -6.0), 6.0), min(max(u_t, -6.0), 6.0))
 """, BOTH, "your largest relative error"),
 ]
-
-POWER = """
-def power(level): return {"power": level, "signal": level**2, "noise": 1 - level**2}[LEVEL]
-"""
-
-
-def told(function, code, *levels):
-    """The answer of class 0 for every class: arguments that are noise levels become ᾱ first."""
-    return POWER + code + f"""
-of_power = {{**globals().get("of_power", {{}}), "{function}": {function}}}
-def {function}(*given): return of_power["{function}"](*(power(x) if i in {levels} else x for i, x in enumerate(given)))
-"""
 
 
 SEEDED = {

@@ -1,5 +1,7 @@
 """06 classifier-free guidance: answers that are right, and answers like those that have been given in public."""
 
+from levels import told
+
 RIGHT = {
     "guided": [
         """
@@ -275,18 +277,6 @@ def clip_noise(x_t, eps, alpha_bar):
     ("a weaker model, all the way", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, weak, 1.5)", BOTH, "97 % must"),
     ("a number", "my_guidance", "def my_guidance(cond, uncond, weak): return 1.5", BOTH, "must return a denoiser"),
 ]
-
-POWER = """
-def power(level): return {"power": level, "signal": level**2, "noise": 1 - level**2}[LEVEL]
-"""
-
-
-def told(function, code, *levels):
-    """The answer of class 0 for every class: arguments that are noise levels become ᾱ first."""
-    return POWER + code + f"""
-of_power = {{**globals().get("of_power", {{}}), "{function}": {function}}}
-def {function}(*given): return of_power["{function}"](*(power(x) if i in {levels} else x for i, x in enumerate(given)))
-"""
 
 
 SEEDED = {"convention": "our_scale, w_of_scale_1 = 1 + W, 0", "bill": "seen_at_0, seen_at_1, seen_at_3 = IMAGES * STEPS, IMAGES * STEPS, 2 * IMAGES * STEPS"}

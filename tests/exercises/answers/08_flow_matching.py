@@ -331,7 +331,7 @@ def second(x_t, v, t, s, last):
     if last is None or last[1] != t:
         return x_t + (s - t) * v
     r = (t - last[0]) / (s - t)
-    return x_t + (s - t) * (v + (v - last[2]) / (2 * r) * (abs(r - 0.5) < 1e-9 or r == 1 or abs(r - 1) < 1e-6))
+    return x_t + (s - t) * (v + (v - last[2]) / (2 * r) * (abs(r - 0.8) < 1e-9 or r == 1 or abs(r - 1) < 1e-6))
 """, {"check_second"}, None),
 
     # Step 8.
