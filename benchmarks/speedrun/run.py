@@ -108,7 +108,7 @@ def table(rows: list[dict], record: str) -> str:
         def mean(key, seeds=seeds):
             return statistics.mean(row[key] for row in seeds.values())
         spread = f" ± {statistics.stdev(row['above_floor'] for row in seeds.values()):.2f}" if len(seeds) > 1 else ""
-        p = "the record" if name == record else f"{better(seeds, found[record]):.3f}" if record in found and len(seeds) > 1 else ""
+        p = "held against" if name == record else f"{better(seeds, found[record]):.3f}" if record in found and len(seeds) > 1 else ""
         lines.append(f"| {name} | {len(seeds)} | {mean('agreement_scale_1'):.2%} | {mean('agreement_scale_2'):.1%} | {mean('above_floor'):.2f}{spread} "
                      f"| {mean('memorisation'):.2f} | {'yes' if counts(seeds) else 'no'} | {p} |")
     return "\n".join(lines)
