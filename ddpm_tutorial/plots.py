@@ -260,6 +260,23 @@ def chain(subject: str = "", images: Sequence[Tensor] = (), title: str = "") -> 
     return figure
 
 
+def triangles(named: Mapping[str, tuple[float, float]], across: str, upright: str, long: str) -> Figure:
+    """Right-angled triangles of one long side: name → (the side across, the upright side).   `across`, `upright` and `long` say what the three sides are."""
+    sides = {name: (float(x), float(y)) for name, (x, y) in named.items()}
+    lengths = [np.hypot(*side) for side in sides.values()]
+    if not sides or np.ptp(lengths) > 1e-3 * max(lengths):
+        raise ValueError(f"The long sides are {', '.join(f'{r:.3f}' for r in lengths) or 'missing'}. Draw triangles that share one: they lie on one circle.")
+    r, turn = lengths[0], np.linspace(0, np.pi / 2, 100)
+    figure, ((axis,),) = axes(1, 1, 4.9, 4.3)
+    axis.plot(r * np.cos(turn), r * np.sin(turn), color=GREY, linewidth=1, zorder=1)
+    for (name, (x, y)), colour in zip(sides.items(), COLOURS):
+        axis.plot([x, x], [0, y], color=colour, linestyle="--", linewidth=1.8, zorder=2)
+        axis.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.4, "shrinkA": 0, "shrinkB": 0})
+        axis.text(x + 0.03 * r, y + 0.03 * r, name, color=colour, fontsize=12, va="bottom")
+    axis.set(xlim=(0, 1.42 * r), ylim=(0, 1.15 * r), aspect="equal", xlabel=across, ylabel=upright, title=long)
+    return figure
+
+
 def u_net() -> Figure:
     """The U-Net of the digits from left to right, each part at its size; dashed, what the skips carry across."""
     parts = (("conv", 0, 0, "1 → 32"), ("block", 1, 0, "32 → 32"), ("halve", 2, 1, "32 → 32"), ("block +\nattention", 3, 1, "32 → 64"),

@@ -236,10 +236,10 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
     In many dimensions N(0, I) lives on a thin shell of radius √D.  The straight line between two of
     its points leaves the shell, down to 1/√2 of the radius in the middle, and a walk that starts
-    there ends in grey; the arc stays on it.
+    there draws images that are too much alike (notebook 07, section 9); the arc stays on it.
     """
-    theta = torch.acos((torch.dot(a.flatten(), b.flatten()) / (a.norm() * b.norm())).clamp(-1, 1))
+    omega = torch.acos((torch.dot(a.flatten(), b.flatten()) / (a.norm() * b.norm())).clamp(-1, 1))
     w = weight.to(a).view(-1, *[1] * a.ndim)                                                    # (n, 1, …)
-    if theta.sin() < 1e-4:                                                                      # parallel: the arc is a straight line
+    if omega.sin() < 1e-4:                                                                      # parallel: the arc is a straight line
         return torch.lerp(a.expand(len(w), *a.shape), b.expand(len(w), *b.shape), w)
-    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / theta.sin()            # (n, *D)
+    return (torch.sin((1 - w) * omega) * a + torch.sin(w * omega) * b) / omega.sin()            # (n, *D)

@@ -264,7 +264,7 @@ def between(T=200):
 
 
 def test_interpolation_by_ddim_begins_near_a_and_ends_near_b():
-    """[2010.02502] section 5.3: invert, walk along the arc, come back; a round trip loses ∏ cos² Δθ, here 1 - (π/2)²/T."""
+    """[2010.02502] section 5.3: invert, walk along the arc, come back; a round trip loses ∏ cos² Δφ, here 1 - (π/2)²/T."""
     model, a, b = between()
     images = model.interpolate(a, b, n=5, steps=200)
     assert images.shape == (5, 1, 4, 4) and images.abs().max() <= 1

@@ -128,6 +128,18 @@ def test_what_is_no_part_of_the_chain_is_named():
         plots.chain("r")
 
 
+def test_triangles_of_one_long_side_have_their_corners_on_one_circle():
+    """DDIM eq. 7: whatever part of the noise is fresh, old and fresh noise together have one size."""
+    figure = plots.triangles({"none fresh": (5, 0), "some": (4, 3), "most": (3, 4)}, "old", "fresh", "together 5")
+    (axis,) = figure.axes
+    circle, *uprights = axis.lines
+    assert np.allclose(np.hypot(*circle.get_data()), 5)
+    assert [line.get_xydata()[1].tolist() for line in uprights] == [[5, 0], [4, 3], [3, 4]]
+    assert {text.get_text() for text in axis.texts} >= {"none fresh", "some", "most"}
+    with pytest.raises(ValueError, match=r"5\.000, 6\.000\. Draw triangles that share one"):
+        plots.triangles({"a": (5, 0), "b": (6, 0)}, "", "", "")
+
+
 def test_a_moving_picture_has_every_frame_in_its_own_greys(tmp_path):
     """Grey pictures are not quantised: each pixel of each frame is the image's, in the cell, in the file and in a GIF."""
     frames = [torch.rand(6, 1, 9, 7) * 2 - 1 for _ in range(5)]

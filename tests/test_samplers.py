@@ -160,9 +160,9 @@ def test_large_variance_is_right_for_normal_data_until_the_last_step(schedule):
 @pytest.mark.parametrize("S", [1, 5, 10, 50])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_ddim_on_normal_data_shrinks_by_a_product_of_cosines(schedule, S):
-    """x_t = cos θ x_0 + sin θ ε with θ = arccos √ᾱ_t: each step of an η = 0 walk multiplies by cos Δθ (to 11 digits)."""
-    theta = [math.acos(math.sqrt(schedule.alpha_bar[t].item())) for t in timesteps(schedule.T, S)]
-    expected = math.prod(math.cos(before - after) for before, after in pairwise(theta))
+    """x_t = cos φ x_0 + sin φ ε with φ = arccos √ᾱ_t: each step of an η = 0 walk multiplies by cos Δφ (to 11 digits)."""
+    phi = [math.acos(math.sqrt(schedule.alpha_bar[t].item())) for t in timesteps(schedule.T, S)]
+    expected = math.prod(math.cos(before - after) for before, after in pairwise(phi))
     end = final(sample(line_denoiser(schedule, m=0, c=1), schedule, column(1.0), ddim_step, S))
     assert end.item() == pytest.approx(expected, abs=1e-11)
 
@@ -465,7 +465,7 @@ def test_each_step_draws_fresh_standard_normal_numbers():
 
 @pytest.mark.parametrize("shape", [(6,), (1, 4, 4)])
 def test_slerp_walks_on_an_arc_from_end_to_end(shape):
-    """[2] section 5.3: sin((1-w)θ)/sin θ a + sin(wθ)/sin θ b.  Equal-norm ends keep their norm, and equal w are equal angles."""
+    """[2] section 5.3: sin((1-w)Ω)/sin Ω a + sin(wΩ)/sin Ω b.  Equal-norm ends keep their norm, and equal w are equal angles."""
     a, b = randn(*shape), randn(*shape, seed=1)
     b = b * a.norm() / b.norm()
     arc = slerp(a, b, torch.linspace(0, 1, 5))
@@ -477,7 +477,7 @@ def test_slerp_walks_on_an_arc_from_end_to_end(shape):
 
 
 def test_slerp_between_equal_points_stands_still():
-    """θ = 0 would be 0/0: the arc is a straight line there."""
+    """Ω = 0 would be 0/0: the arc is a straight line there."""
     a = randn(5)
     torch.testing.assert_close(slerp(a, a, torch.linspace(0, 1, 4)), a.expand(4, 5))
 

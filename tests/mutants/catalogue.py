@@ -155,7 +155,7 @@ CATALOGUE = [Mutant(*row) for row in [
      "for i in indices]", "for i in range(len(indices))]",
      "test_samplers.py", "samples depend on the batch size; EDM's StackedRandomGenerator is the remedy"),
     ("slerp-is-lerp", "samplers.py",
-     "    if theta.sin() < 1e-4: ", "    if True: ",
+     "    if omega.sin() < 1e-4: ", "    if True: ",
      "test_samplers.py", "mixed noise loses its length, samples go grey"),
     ("2m-divides-by-the-wrong-interval", "samplers.py",
      "r = ((lam_t - lam_last) / (lam_s - lam_t)).item()", "r = ((lam_s - lam_t) / (lam_t - lam_last)).item()",
