@@ -277,6 +277,22 @@ def triangles(named: Mapping[str, tuple[float, float]], across: str, upright: st
     return figure
 
 
+def jensen(low: float, high: float) -> Figure:
+    """Why the logarithm of an average is above the average of the logarithms: for two values, the curve and its chord."""
+    mean, logs = (low + high) / 2, (np.log(low) + np.log(high)) / 2
+    figure, ((axis,),) = axes(1, 1, 7, 3.6)
+    w = np.linspace(0.6 * low, 1.15 * high, 400)
+    axis.plot(w, np.log(w), color=COLOURS[0], linewidth=2, label="the curve, log w")
+    axis.plot([low, high], np.log([low, high]), "o-", color=COLOURS[1], linewidth=1.6, label="the chord between two values")
+    axis.annotate("", (mean, np.log(mean)), (mean, logs), arrowprops={"arrowstyle": "<|-|>", "color": "black", "shrinkA": 0, "shrinkB": 0})
+    axis.plot([mean, mean], [np.log(mean), logs], "s", color="black", markersize=5)
+    axis.annotate(f"log of the average, {np.log(mean):.2f}".replace("-", "−"), (mean, np.log(mean)), (0, 9), textcoords="offset points", ha="right")
+    axis.annotate(f"average of the logs, {logs:.2f}".replace("-", "−"), (mean, logs), (9, -13), textcoords="offset points")
+    axis.set(title="a curve that bends down lies above its chords", xlabel="w", ylabel="log w")
+    axis.legend(loc="lower right")
+    return figure
+
+
 def u_net() -> Figure:
     """The U-Net of the digits from left to right, each part at its size; dashed, what the skips carry across."""
     parts = (("conv", 0, 0, "1 → 32"), ("block", 1, 0, "32 → 32"), ("halve", 2, 1, "32 → 32"), ("block +\nattention", 3, 1, "32 → 64"),

@@ -123,6 +123,16 @@ def test_the_four_families_are_drawn_and_only_diffusion_has_steps_between():
     assert drawn == {"GAN": 2, "VAE": 2, "normalising flow": 2, "diffusion": 4}
 
 
+def test_the_chord_of_the_logarithm_lies_below_it_and_both_averages_are_named():
+    """Between 1 and e² the average is 4.19, whose logarithm is 1.43; the average of the logarithms 0 and 2 is 1."""
+    axis, = plots.jensen(1.0, np.e**2).axes
+    curve, chord, gap = (line.get_xydata() for line in axis.lines)
+    inside = (curve[:, 0] > 1) & (curve[:, 0] < np.e**2)
+    assert (curve[inside, 1] > np.interp(curve[inside, 0], *chord.T)).all()
+    assert np.allclose(gap, [[4.1945, 1.4338], [4.1945, 1.0]], atol=1e-4)
+    assert {"log of the average, 1.43", "average of the logs, 1.00"} <= {text.get_text() for text in axis.texts}
+
+
 def test_what_is_no_part_of_the_chain_is_named():
     with pytest.raises(ValueError, match="'r' is no part of the chain"):
         plots.chain("r")
