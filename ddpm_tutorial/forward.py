@@ -26,16 +26,14 @@ int, or one per image (B,).
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import checks
 from .checks import checked
+from .modes import evaluating
 from .schedules import Schedule, like
 
 Denoiser = Callable[[Tensor, int | Tensor], Tensor]             # eps (B, *D) = denoiser(x_t (B, *D), t), 1 ≤ t ≤ T
@@ -198,32 +196,3 @@ def score(denoiser: Denoiser, schedule: Schedule) -> Callable[[Tensor, int | Ten
     the score of the noisy data.
     """
     return lambda x_t, t: -denoiser(x_t, t) / schedule.noise(t, x_t)
-
-
-_locks: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def mode_of(net: nn.Module) -> RLock:
-    """A lock for each network: whoever changes its mode, or relies on it, holds it."""
-    return _locks.setdefault(net, RLock())
-
-
-@contextmanager
-def evaluating(net: Callable):
-    """Eval mode inside the block for a network in training; afterwards every module is in the mode it was in.
-
-    (Dropout must not run while sampling; and a thread that trains must not find its network in eval
-    mode.)
-    """
-    if not isinstance(net, nn.Module) or torch.compiler.is_compiling():
-        yield
-        return
-    with mode_of(net):
-        training = [m for m in net.modules() if m.training] if net.training else []
-        try:
-            for module in training:
-                module.training = False
-            yield
-        finally:
-            for module in training:
-                module.training = True

@@ -224,7 +224,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)   # every pixel looks at its neighbours
         self.emb = nn.Linear(emb, width)                        # each block reads the clock for itself
         self.norm2 = GroupNorm(config.groups, width)
-        self.dropout = nn.Dropout(config.dropout)               # in training only: `forward.evaluating` switches it off
+        self.dropout = nn.Dropout(config.dropout)               # in training only: `modes.evaluating` switches it off
         self.conv2 = zero(nn.Conv2d(width, width, 3, padding=1))                # so a new block is the identity
         self.shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
         self.attention = Attention(width, config.groups) if attention else nn.Identity()

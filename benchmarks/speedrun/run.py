@@ -10,9 +10,12 @@ README.md beside this file has the rules.  Each seed is a process of one thread.
 import argparse
 import ast
 import csv
+import hashlib
 import importlib
 import multiprocessing
 import os
+import platform
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -28,7 +31,20 @@ from ddpm_tutorial.weights import PRETRAINED
 HERE = Path(__file__).resolve().parent
 SECONDS, SAMPLES, SEEDS = 120.0, 1000, range(5)
 AGREEMENT, MEMORISATION = 0.98, 0.95                            # what a record must have; its score is the distance
-FIELDS = ("submission", "settings", "seconds", "seed", "spent", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation", "processor", "torch")
+WORDS = ("submission", "settings", "code", "processor", "torch")
+FIELDS = ("submission", "settings", "code", "seconds", "seed", "spent", "agreement_scale_1", "agreement_scale_2", "above_floor", "memorisation", "processor",
+          "torch")
+
+
+def code(path: Path) -> str:
+    """The first eight digits of a file's SHA-256: an edited submission is another one, whatever its name."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "gone"
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return f"{found[1] if found else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def spent_so_far() -> float:
@@ -58,29 +74,30 @@ def one(path: str, settings: dict, seed: int, seconds: float) -> dict:
     floor = metrics.frechet_distance(judge.seen(x[metrics.per_class(y, SAMPLES // 10)]), judge.features)
     return {"spent": spent, "agreement_scale_1": metrics.accuracy(classifier, plain, wanted), "agreement_scale_2": metrics.accuracy(classifier, guided, wanted),
             "above_floor": metrics.frechet_distance(judge.seen(plain), judge.features) - floor,
-            "memorisation": metrics.memorisation(plain, x, x_test), "processor": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+            "memorisation": metrics.memorisation(plain, x, x_test), "processor": processor(), "torch": torch.__version__}
 
 
 def read(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        return [{name: value if name in ("submission", "settings", "processor", "torch") else float(value) for name, value in row.items()}
-                for row in csv.DictReader(file)]
+        return [{name: value if name in WORDS else float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def by_name(rows: list[dict]) -> dict[str, dict[int, dict]]:
-    """name with settings → seed → row; of full length only."""
+    """name with settings → seed → row; of full length only.  What a file gave before it was edited stands under its name and its old code."""
     found: dict[str, dict[int, dict]] = defaultdict(dict)
     for row in rows:
         if row["seconds"] == SECONDS:
-            found[f"{row['submission']} {row['settings']}".strip()][int(row["seed"])] = row
+            now = code(HERE / f"{row['submission']}.py")
+            edited = f"({row['code']})" if now not in (row["code"], "gone") else ""
+            found[" ".join(filter(None, (row["submission"], row["settings"], edited)))][int(row["seed"])] = row
     return found
 
 
 def better(seeds: dict[int, dict], record: dict[int, dict]) -> float:
-    """p, if its distances were no smaller than the record's: Student's t of the differences, seed by seed, one-sided."""
-    both = sorted(seeds.keys() & record.keys())
+    """p, if its distances were no smaller than the record's: Student's t of the differences, seed by seed on one kind of processor, one-sided."""
+    both = sorted(k for k in seeds.keys() & record.keys() if seeds[k]["processor"] == record[k]["processor"])
     if len(both) < 2:
         return 1.0
     return float(stats.ttest_rel([seeds[k]["above_floor"] for k in both], [record[k]["above_floor"] for k in both], alternative="less").pvalue)
@@ -129,7 +146,7 @@ def main() -> None:
         if not path.is_file():
             parser.error(f"there is no {path}")
         settings = {name: ast.literal_eval(value) if value[:1] in "(-.0123456789" else value for name, value in (pair.split("=", 1) for pair in args.set)}
-        key = {"submission": path.stem, "settings": " ".join(args.set), "seconds": args.seconds}
+        key = {"submission": path.stem, "settings": " ".join(args.set), "code": code(path), "seconds": args.seconds}
         for seed in args.seeds:
             if any(all(row[name] == value for name, value in (key | {"seed": seed}).items()) for row in rows):
                 continue

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..checks import described
-from ..forward import mode_of
+from ..modes import mode_of
 from .devices import processes
 from .draws import draw
 from .gradient import asked_to_stop, gradient, parallel, refuse_what_is_not_finite

@@ -19,7 +19,7 @@ def beside():
 
 
 def rows(*above, agreement=0.99, memorisation=1.0):
-    return {seed: {"above_floor": value, "agreement_scale_1": agreement, "memorisation": memorisation} for seed, value in enumerate(above)}
+    return {seed: {"above_floor": value, "agreement_scale_1": agreement, "memorisation": memorisation, "processor": "one"} for seed, value in enumerate(above)}
 
 
 RECORD = rows(0.20, 0.25, 0.22, 0.30, 0.18)
@@ -42,8 +42,34 @@ def test_muons_step_has_singular_values_about_1():
     for shape in ((32, 288), (64, 32)):
         U, _, V = torch.linalg.svd(torch.randn(*shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
         s = torch.logspace(-1.9, -0.1, 32)
-        s = torch.linalg.svdvals(orthogonal(U * (s / s.norm()).clamp(min=0.01) @ V))
+        X = U * (s / s.norm()).clamp(min=0.01) @ V
+        X = X if len(X) <= X.shape[1] else X.T
+        s = torch.linalg.svdvals(orthogonal(X @ X.T) @ X)
         assert 0.68 < s.min() and s.max() < 1.14
+
+
+def test_muon_steps_along_what_it_says():
+    """One weight wide, one tall, a convolution: each moves by lr · √max(1, rows/columns) along its gradient's orthogonal matrix, found here one by one."""
+    from muon import Muon
+
+    torch.manual_seed(0)
+    for shape in ((8, 20), (20, 8), (8, 3, 3, 3)):
+        w = torch.nn.Parameter(torch.zeros(shape))
+        w.grad = torch.randn(shape)
+        U, _, V = torch.linalg.svd(w.grad.flatten(1), full_matrices=False)
+        Muon([w], lr=0.1, momentum=0.0).step()
+        step = -w.detach().flatten(1) / (0.1 * max(1, len(w) / w[0].numel()) ** 0.5)
+        seen = U.T @ step @ V.T                                                 # in the gradient's own directions
+        assert 0.68 < seen.diag().min() and seen.diag().max() < 1.21
+        assert (seen - seen.diag().diag()).abs().max() < 1e-3
+
+
+def test_an_edited_file_is_another_submission():
+    """Under its old name it would be taken for measured, and its old numbers for its own."""
+    from run import by_name, code
+
+    row = {"submission": "recipe", "settings": "", "seconds": 120.0, "seed": 0.0, "code": code(FOLDER / "recipe.py")}
+    assert set(by_name([row, row | {"code": "0123abcd"}])) == {"recipe", "recipe (0123abcd)"}
 
 
 def test_a_record_is_better_in_every_way_that_counts():
@@ -54,6 +80,7 @@ def test_a_record_is_better_in_every_way_that_counts():
     assert not is_record(rows(*lower[:4]), RECORD), "four seeds"
     assert not is_record(rows(*lower, agreement=0.97), RECORD), "not what was asked for"
     assert not is_record(rows(*lower, memorisation=0.9), RECORD), "copies"
+    assert not is_record({seed: row | {"processor": "another"} for seed, row in rows(*lower).items()}, RECORD), "a faster machine is no better idea"
 
 
 @pytest.mark.parametrize("others", [(0.05, 0.30, 0.25, 0.28, 0.20), (0.20, 0.25, 0.22, 0.30, 0.18), (0.3,) * 5])
@@ -69,7 +96,7 @@ def test_what_would_be_two_pairs_is_no_record():
 
     few = {seed: RECORD[seed] for seed in (0, 1)}
     assert not is_record(rows(0.1, 0.1, 0.1, 0.1, 0.1), few)
-    assert not is_record(rows(0.24, 0.20, 0.27, 0.26, 0.18, -9.0), RECORD | {5: {"above_floor": 9.0}})
+    assert not is_record(rows(0.24, 0.20, 0.27, 0.26, 0.18, -9.0), RECORD | {5: RECORD[0] | {"above_floor": 9.0}})
 
 
 @pytest.mark.parametrize("code", [
