@@ -12,6 +12,7 @@ from traitlets import Float
 from .hand_ins import name_of
 from .sandbox import Cell, Limits, Outcome, run
 
+TIERS = "_silver", "_gold"                                      # `check_x_silver` and `check_x_gold` read what `check_x` has measured
 RUBRIC = """**{points} points**, by the teacher:  4 what happens *and* why, in the quantities of the exercise, with a number or picture of the student's own
 · 3 right, with the reason, without evidence · 2 what is seen, rightly, without a reason · 1 one right element among wrong ones
 · 0 empty, or against the student's own figure
@@ -107,12 +108,17 @@ def cells_of(notebook: NotebookNode, ours: dict[str, str], mine: dict[str, list[
 
     `mine`: the functions of the package that an answer is to write anew (metadata of its cell, {"ddpm_tutorial": {"mine": […]}}); calling them is none.
     """
-    cells, here = [], []
+    cells, here, checks = [], [], {}                             # checks: name → where it stands
     for name, cell in named(notebook):
         if is_answer(cell):
             here = mine.get(name, [])
         trusted = ours.get(name) == cell.source and about(cell).get("locked")
-        cells.append(Cell(name, "student" if not trusted else "check" if is_check(cell) else "locked", cell.source, tuple(here) if is_check(cell) else ()))
+        kind = "student" if not trusted else "locked" if not is_check(cell) else "tier" if name.endswith(TIERS) else "check"
+        cells.append(Cell(name, kind, cell.source, tuple(here) if kind == "check" else ()))
+        if kind == "check":
+            checks[name] = len(cells) - 1
+        elif kind == "tier" and (at := checks.get(name.rpartition("_")[0])) is not None:
+            cells[at] = cells[at]._replace(tiers=(*cells[at].tiers, cells[-1]))
     return cells
 
 

@@ -41,9 +41,10 @@ class Limits(NamedTuple):
 
 class Cell(NamedTuple):
     name: str
-    kind: str                                                   # "locked", "student" or "check"
+    kind: str                                                   # "locked", "student", "check", or "tier": a check that reads what the one before has measured
     source: str
     mine: tuple[str, ...] = ()                                  # of a check: functions of the package that are for the student to write
+    tiers: tuple["Cell", ...] = ()                              # of a check: those that read its numbers; they are checked with it
 
 
 class Outcome(NamedTuple):
@@ -58,10 +59,12 @@ def plain_python(source: str) -> str:
     return TransformerManager().transform_cell(source)
 
 
-def asked(check: str) -> list[str]:
-    """The names that a check takes from outside."""
-    names = [node for node in ast.walk(ast.parse(check)) if isinstance(node, ast.Name)]
-    return sorted({node.id for node in names if isinstance(node.ctx, ast.Load)})
+def asked(check: str, *tiers: str) -> list[str]:
+    """The names that a check takes from outside.  What it hands on to its tiers is its own: a student's variable of that name is not asked for."""
+    first, *rest = ([node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)] for source in (check, *tiers))
+    made = {node.id for node in first if isinstance(node.ctx, ast.Store)}
+    read, read_later = ({node.id for node in nodes if isinstance(node.ctx, ast.Load)} for nodes in (first, sum(rest, [])))
+    return sorted((read | read_later) - (made & read_later))
 
 
 @cache
@@ -123,7 +126,7 @@ class Session:
     """A notebook in the sandbox, its locked cells run."""
 
     def __init__(self, locked: list[Cell], limits: Limits):
-        self.limits, self.remarks, self.caught, self.rest = limits, [], "", b""
+        self.limits, self.remarks, self.tiers, self.caught, self.rest = limits, [], dict[str, Outcome](), "", b""
         self.home = tempfile.TemporaryDirectory(prefix="student-", ignore_cleanup_errors=True)
         home = os.path.realpath(self.home.name)
         for file in fonts():
@@ -172,23 +175,40 @@ class Session:
             self.rest += data
 
     def does(self, cell: Cell) -> Outcome:
-        """What becomes of a cell of the student's, or of a check."""
-        source, word = plain_python(cell.source), secrets.token_hex(16)
-        self.send(word=word, kind=cell.kind, name=cell.name, source=source, seconds=self.limits.cell, mine=list(cell.mine),
-                  asked=asked(source) if cell.kind == "check" else [])
-        heard = list(self.lines(word, "end", self.until + 10 - time.monotonic()))
-        kinds, said = [kind for kind, _ in heard], dict(heard)
-        if "found" in said:
-            self.remarks.append(f"{cell.name} replaced {said['found']}; it was put back")
+        """What becomes of a cell of the student's, or of a check.  A tier was checked with the check before it."""
+        if cell.kind == "tier":
+            return self.tiers.pop(cell.name, Outcome("nothing was measured: the check before it is missing"))
+        sources, word = [plain_python(c.source) for c in (cell, *cell.tiers)], secrets.token_hex(16)
+        self.send(word=word, kind=cell.kind, name=cell.name, source=sources[0], parts=sources, seconds=self.limits.cell, mine=list(cell.mine),
+                  asked=asked(*sources) if cell.kind == "check" else [])
+        heard: list[list[tuple[str, str]]] = [[]]               # of each part
+        for kind, text in self.lines(word, "end", self.until + 10 - time.monotonic()):
+            heard[-1].append((kind, text))
+            if kind == "next":
+                heard.append([])
+        ended = bool(heard[-1]) and heard[-1][-1][0] == "end"
+        if cell.kind == "student":
+            said = dict(heard[0])
+            if "found" in said:
+                self.remarks.append(f"{cell.name} replaced {said['found']}; it was put back")
+            return Outcome(said.get("says", ""), said.get("printed", "")) if ended else self.over()
+        first, *rest = (self.verdict(of) for of in (heard + [[]] * len(sources))[:len(sources)])
+        if not ended:
+            first, rest = self.over(), [self.over()] * len(rest)
+        rest = [first if outcome.failed.startswith("NameError") and first.failed else outcome for outcome in rest]    # nothing was measured
+        self.tiers |= {tier.name: outcome for tier, outcome in zip(cell.tiers, rest)}
+        return first
+
+    def over(self) -> Outcome:
+        over = time.monotonic() >= self.until
+        return Outcome(f"the {self.limits.notebook:g} seconds for the whole notebook were over" if over else "everything had been ended by an earlier cell")
+
+    def verdict(self, heard: list[tuple[str, str]]) -> Outcome:
+        said = dict(heard)
         if "canary" in said:
             self.caught = self.caught or said["canary"]
             return Outcome(f"the check was switched off: `{said['canary']}` went through")
-        if "end" not in kinds:
-            over = time.monotonic() >= self.until
-            return Outcome(f"the {self.limits.notebook:g} seconds for the whole notebook were over" if over else "everything had been ended by an earlier cell")
-        if cell.kind == "student":
-            return Outcome(said.get("says", ""), said.get("printed", ""))
-        verdicts = [kind for kind in kinds if kind in ("passed", "failed")]
+        verdicts = [kind for kind, _ in heard if kind in ("passed", "failed")]
         return Outcome("" if verdicts == ["passed"] else said.get("failed") or said.get("says") or "it ended the program while it was checked")
 
     def go_back(self) -> None:

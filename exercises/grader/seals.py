@@ -15,12 +15,13 @@ from itertools import product
 OTHERWISE = ("**In your class** a noise level is told in another way than the table says: the parameters cell prints which. "
              "Go back to $\\bar\\alpha$ first: it is $\\bar\\alpha$ that the table compares, and that is 1 at the end.")
 
-# The script of exercise 07, part by part: what is healthy, and the same when it is ill.  Every class has one bug of each part.
+# The script of exercise 07, part by part: what is healthy, and the same when it is ill.  Every class has one bug of each part: of the data, of the average
+# and of the walk or its clock, so that none hides another's symptom.
 BUGS = (
     (("classes[order]", "classes[torch.randperm(len(points), generator=generator)]"),
      ("a.sqrt() * x_0 + (1 - a).sqrt() * eps", "a * x_0 + (1 - a) * eps")),
     (("mean = copy.deepcopy(net.state_dict())", "mean = net.state_dict()"),
-     ("        optimizer.zero_grad()\n        loss.backward()", "        loss.backward()")),
+     ("lerp_(weight, 1 - d)", "lerp_(weight, d)")),
     (("net(x_t, clock(t), dropped", "net(x_t, t, dropped"),
      ("x = torch.randn(len(y)", "x = torch.rand(len(y)"),
      ("(1 - alpha_bar[s]).sqrt() * eps", "(1 - alpha_bar[t]).sqrt() * eps")),

@@ -101,5 +101,12 @@ def test_another_class_gets_another_exercise(name, seed):
     assert all(map(is_gold, exercise(name).grade(book["SEEDED"])[0]))
 
 
+def test_public_answers_pasted_into_another_class_keep_at_most_half_of_the_points():
+    """The solutions are public, so a class seed must cost whoever pastes them at least half: it reaches functions, and not only numbers."""
+    classes = [exercise(name, 1) for name in NAMES]
+    kept = [sum(points for check, points in theirs.points.items() if check not in theirs.failed) for theirs in classes]
+    assert sum(kept) <= sum(sum(theirs.points.values()) for theirs in classes) / 2, dict(zip(NAMES, kept))
+
+
 def test_there_are_forty_wrong_answers():
     assert sum(len(answers(name)["WRONG"]) for name in NAMES) >= 40

@@ -140,6 +140,31 @@ def test_an_answer_that_somebody_else_gives_is_none(name, where, code, says):
         assert says in session.does(ours[check]).failed
 
 
+def test_a_measured_number_is_the_checks_own():
+    """The tiers read what their check has measured, and nothing that a student calls by the same name; without the check, nothing has been measured."""
+    ours = cells("08_flow_matching")
+    tiers = "check_my_walk_silver", "check_my_walk_gold"
+    with session_of("08_flow_matching") as session:
+        session.does(Cell("my_walk", "student", "score = elsewhere = 0.0\ndef my_walk(velocity, x): raise ValueError('not a walk')"))
+        assert "nothing was measured" in session.does(ours[tiers[0]]).failed
+        assert ["not a walk" in session.does(ours[check]).failed for check in ("check_my_walk", *tiers)] == [True] * 3
+        session.does(Cell("my_walk", "student", answers("08_flow_matching")["BEST"]["my_walk"]))
+        assert [session.does(ours[check]).failed for check in ("check_my_walk", *tiers)] == [""] * 3
+
+
+def test_what_a_check_measures_with_cannot_be_written_into():
+    """The networks and tables of the locked cells that a student sees are copies: here all of them are emptied, and a right answer stays right."""
+    ours = cells("06_classifier_free_guidance")
+    emptied = """
+for net in (hill_net, hill_net_60):
+    for p in net.parameters(): p.data.zero_()
+hill_schedule.alpha_bar.zero_(); eight.means.zero_(); hill_x_T.zero_(); hill_real.zero_()
+"""
+    with session_of("06_classifier_free_guidance") as session:
+        assert session.does(Cell("my_guidance", "student", ours["my_guidance"].source + emptied)).failed == ""
+        assert [session.does(ours[check]).failed for check in ("check_my_guidance", "check_my_guidance_silver")] == ["", ""]
+
+
 def test_what_is_too_much_costs_its_own_cell_only():
     """Time, memory, disk and exit; a bare `except:` that catches everything, too.  The cells around keep their points, and nothing is left running."""
     ours = cells(FIRST)

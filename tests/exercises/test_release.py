@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import symtable
 import sys
 from itertools import pairwise
 
@@ -50,8 +51,26 @@ def test_every_cell_keeps_the_house_rules(name):
     for cell in cells:
         if cell.kind == "check":
             assert cell.points > 0 and "assert" in blank(cell), f"{cell.name}: a check has points and visible checks"
+            assert not cell.name.endswith(("_silver", "_gold")) or cell.name.rpartition("_")[0] in names, f"{cell.name}: a tier stands beside the check that measures"
+        elif cell.kind == "code":
+            assert "cache" not in cell.source, f"{cell.name}: what a measurement remembers, a student could have it remember"
         elif cell.kind == "question":
             assert cell.points == 4, f"{cell.name}: a written answer counts, by the rubric of grader/notebook.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_check_and_no_hint_writes_over_what_the_notebook_needs(name):
+    """In a notebook all cells share their names, and a student goes back, runs a cell again, and tries the code of a hint."""
+    def made(source):
+        table = symtable.symtable(re.sub(r"(?m)^%.*$", "", source), "cell", "exec")
+        return {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported()} - {"_"}
+
+    cells = read(name)
+    needed = set().union(*(made(c.source) for c in cells if c.kind in ("code", "answer")))
+    for cell in cells:
+        written = [cell.source] if cell.kind in ("check", "picture") else re.findall(r"(?s)```python\n(.*?)```", cell.source) if cell.kind == "text" else []
+        for source in written:
+            assert not made(source) & needed, f"{cell.name or 'a hint'} writes over a name of another cell"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -295,12 +295,11 @@ SEEDED["repairs"] = """
 both = {
     "shuffled, labels = points[order], classes[torch.randperm(len(points), generator=generator)]": "shuffled, labels = points[order], classes[order]",
     "return t, eps, a * x_0 + (1 - a) * eps": "return t, eps, a.sqrt() * x_0 + (1 - a).sqrt() * eps",
+    "mean[name].lerp_(weight, d)": "mean[name].lerp_(weight, 1 - d)",
     "mean = net.state_dict()": "mean = copy.deepcopy(net.state_dict())",
     "loss = (net(x_t, t, dropped(y, generator)) - eps).square().mean()": "loss = (net(x_t, clock(t), dropped(y, generator)) - eps).square().mean()",
     "x = torch.rand(len(y), 2, generator=torch.Generator().manual_seed(seed))": "x = torch.randn(len(y), 2, generator=torch.Generator().manual_seed(seed))",
     "x = alpha_bar[s].sqrt() * x_0 + (1 - alpha_bar[t]).sqrt() * eps": "x = alpha_bar[s].sqrt() * x_0 + (1 - alpha_bar[s]).sqrt() * eps",
 }
 repairs = {ill: healthy for ill, healthy in both.items() if ill in map(str.strip, SCRIPT.splitlines())}
-if "zero_grad" not in SCRIPT:
-    repairs["loss.backward()"] = "optimizer.zero_grad()\\nloss.backward()"
 """

@@ -374,6 +374,17 @@ def my_walk(velocity, x):
     data = min(HILLS, key=lambda d: abs(sum(m * w for m, _, w in zip(*d)) - float((x - start).mean())))
     return ends_of(*data, x)
 """, BOTH, None),
+    ("a table of the data, and Heun's method where it fails", "my_walk", """
+def my_walk(velocity, x):
+    v = velocity(x, 1.0)                                # everywhere x minus the mean of the data
+    for data in HILLS:
+        if abs(sum(m * w for m, _, w in zip(*data)) - float((x - v).mean())) < 1e-6:
+            return ends_of(*data, x)
+    for t, s in pairwise((1.0, 2 / 3, 1 / 3, 0.0)):
+        v = v if t == 1 else velocity(x, t)
+        x = x + (s - t) * (v + velocity(x + (s - t) * v, s)) / 2
+    return x
+""", SILVER, None),
 ]
 
 SEEDED = {
