@@ -118,7 +118,7 @@ def family(name): return str(name).partition(".")[0]
 
 
 def copy_of(value, once):
-    """The student's own: whoever writes into a tensor or trains a network of the locked cells meets no check.  Functions, classes and modules are not copied."""
+    """The student's own: whoever writes into a tensor or trains a network of the locked cells meets no check.  Functions and classes are not copied."""
     try:
         return copy.deepcopy(value, once)
     except Exception:                                           # a module, an open figure, …

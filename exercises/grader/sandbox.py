@@ -61,10 +61,10 @@ def plain_python(source: str) -> str:
 
 def asked(check: str, *tiers: str) -> list[str]:
     """The names that a check takes from outside.  What it hands on to its tiers is its own: a student's variable of that name is not asked for."""
-    first, *rest = ([node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)] for source in (check, *tiers))
-    made = {node.id for node in first if isinstance(node.ctx, ast.Store)}
-    read, read_later = ({node.id for node in nodes if isinstance(node.ctx, ast.Load)} for nodes in (first, sum(rest, [])))
-    return sorted((read | read_later) - (made & read_later))
+    def names(context, *sources):
+        return {node.id for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+    return sorted(names(ast.Load, check, *tiers) - (names(ast.Store, check) & names(ast.Load, *tiers)))
 
 
 @cache

@@ -51,7 +51,7 @@ def test_every_cell_keeps_the_house_rules(name):
     for cell in cells:
         if cell.kind == "check":
             assert cell.points > 0 and "assert" in blank(cell), f"{cell.name}: a check has points and visible checks"
-            assert not cell.name.endswith(("_silver", "_gold")) or cell.name.rpartition("_")[0] in names, f"{cell.name}: a tier stands beside the check that measures"
+            assert not cell.name.endswith(("_silver", "_gold")) or cell.name.rpartition("_")[0] in names, f"{cell.name}: a tier has a check that measures"
         elif cell.kind == "code":
             assert "cache" not in cell.source, f"{cell.name}: what a measurement remembers, a student could have it remember"
         elif cell.kind == "question":
