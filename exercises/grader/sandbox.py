@@ -235,5 +235,5 @@ def run(cells: list[Cell], limits: Limits) -> tuple[dict[str, Outcome], list[str
         outcomes = {cell.name: session.does(cell) for cell in cells if cell.kind != "locked"}
     if not session.caught:
         return outcomes, session.remarks
-    lost = {c.name: outcomes[c.name]._replace(failed=outcomes[c.name].failed or "other checks were switched off") for c in cells if c.kind == "check"}
+    lost = {c.name: outcomes[c.name]._replace(failed=outcomes[c.name].failed or "other checks were switched off") for c in cells if c.kind in ("check", "tier")}
     return outcomes | lost, [f"no points, since its code switches checks off: `{session.caught}`, which must fail, went through", *session.remarks]
