@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from ddpm_tutorial import DDPM, data
+from ddpm_tutorial import DDPM, data, timesteps_in_log_snr
 from ddpm_tutorial.evaluation import load_classifier, metrics
 from ddpm_tutorial.training import best_precision
 from ddpm_tutorial.weights import PRETRAINED
 
 HERE = Path(__file__).parent
 CALLS, SCALES, SEEDS = (5, 8, 10, 15, 20, 50), (1.0, 2.0), range(5)
-WAYS = [(sampler, spacing) for sampler in ("ddim", "dpm++") for spacing in ("even", "log-snr")]
+WAYS = [*itertools.product(("ddim", "dpm++"), ("even", "log-snr")), ("dpm++", "log-snr to 4")]      # and the end of the list is one step
 REFERENCE = (50, "ddim", "even")
 FIELDS = ("model", "n", "sampler", "spacing", "calls", "scale", "seed", "agreement", "frechet", "floor", "seconds")
 T_95 = {3: 4.303, 4: 3.182, 5: 2.776}                           # Student's t of 95 %, by the number of seeds
@@ -50,7 +50,10 @@ def measure(name: str, n: int, chosen: list[int], folder: Path | None) -> None:
                 continue
             began = time.perf_counter()
             with torch.autocast("cpu", getattr(torch, precision), enabled=precision != "float32"):
-                x = model.sample(n, y, sampler, calls, scale=scale, seed=seed, spacing=spacing)
+                if spacing == "log-snr to 4":
+                    x = model.sample(n, y, sampler, scale=scale, seed=seed, times=timesteps_in_log_snr(model.schedule, calls, last=4.0))
+                else:
+                    x = model.sample(n, y, sampler, calls, scale=scale, seed=seed, spacing=spacing)
             seconds = time.perf_counter() - began
             distance = metrics.frechet_distance(metrics.features(judge, x), real)
             writer.writerow([name, *key, f"{metrics.accuracy(judge, x, y):.4f}", f"{distance:.4f}", f"{floor:.4f}", f"{seconds:.1f}"])

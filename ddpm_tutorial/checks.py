@@ -230,6 +230,12 @@ def _list(name, times, given):
         raise ValueError(f"times must hold at least two numbers within 0 … T = {T}, all falling or all rising; given {times}")
 
 
+def whole(times: list[int], T: int) -> None:
+    """x_T is noise, and a picture is wanted."""
+    if (times[0], times[-1]) != (T, 0):
+        raise ValueError(f"a picture begins as noise at T = {T} and ends at 0; the times given go from {times[0]} to {times[-1]}")
+
+
 # The rules of the other names.
 
 def _schedule(name, value, given):
@@ -578,7 +584,7 @@ RULES: dict[str, Callable] = {
     "T": _length, "steps": _perhaps(_steps), "times": _perhaps(_list),
     **dict.fromkeys(("n", "K", "batch"), _integers(1)), **dict.fromkeys(("seed", "first", "null"), _integers(0)), "levels": _integers(2),
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
-    "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
+    "last": _numbers(-7.0), "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
     "predict": _words("prediction", *PREDICTIONS), "decoder": _words("decoder", "gaussian", "discretised"),
     "sampler": _words("sampler", *SAMPLERS), "spacing": _perhaps(_words("spacing", "even", "log-snr")),
     **dict.fromkeys(("denoiser", "net", "cond", "uncond", "log_prob", "step", "inside", "outside"), _function), "noise": _perhaps(_function),

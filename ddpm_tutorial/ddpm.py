@@ -185,7 +185,8 @@ class DDPM(nn.Module):
 
     @checked
     def sample(self, n: int, y: int | Tensor | None = None, sampler: str = "dpm++", steps: int | None = None, eta: float = 0.0, scale: float = 1.0,
-               seed: int = 0, clip: bool | None = None, variance: str = "small", spacing: str | None = None, first: int = 0, batch: int = 250) -> Tensor:
+               seed: int = 0, clip: bool | None = None, variance: str = "small", spacing: str | None = None, times: list[int] | None = None, first: int = 0,
+               batch: int = 250) -> Tensor:
         """Images number first … first+n-1 of this seed, (n, C, H, W) in [-1, 1].
 
         y         labels, one for all or (n,); None: the null label everywhere
@@ -193,6 +194,7 @@ class DDPM(nn.Module):
                   ddim: the first-order walk, with its eta;  ddpm: the paper's chain, with its variance
         steps     calls of the network in a walk, 1 … T; default 20, and all T for ddpm
         spacing   of their times: log-snr or even (in t); default: log-snr for dpm++, even for the others
+        times     or a list of your own, T > … > 0, instead of steps and spacing
         eta       DDIM's noise: 0 none … 1 as much as DDPM;   variance: DDPM's, small (β̃) or large (β)
         scale     guidance: 0 forgets y, 1 takes it as it was learnt, more than 1 sharpens
         seed      the other arguments being equal, image i depends on (seed, i, y_i) only, up to rounding:
@@ -206,21 +208,22 @@ class DDPM(nn.Module):
         for i in range(0, n, batch):
             part = slice(i, min(i + batch, n))                                  # these images, by their numbers
             walk = self._walk(range(first + part.start, first + part.stop), None if y is None else y[part], sampler, steps, eta, scale, seed, clip, variance,
-                              spacing)
+                              spacing, times)
             images.append(final(walk))                                          # (≤ batch, C, H, W)
         return torch.cat(images).clamp(-1, 1)                                   # the last step may end a little outside
 
     @checked
     def trajectory(self, n: int, y: int | Tensor | None = None, sampler: str = "dpm++", steps: int | None = None, eta: float = 0.0, scale: float = 1.0,
-                   seed: int = 0, clip: bool | None = None, variance: str = "small", spacing: str | None = None) -> Iterator[State]:
+                   seed: int = 0, clip: bool | None = None, variance: str = "small", spacing: str | None = None,
+                   times: list[int] | None = None) -> Iterator[State]:
         """The same walk as `sample`, state by state: `final(trajectory(…))` is what `sample` returns, but for its last clamp.
 
         For films and for looking inside:  [state.x_0 for state in model.trajectory(1, y=3)]  is how the
         model's idea of the picture changes on the way.
         """
-        return self._walk(range(n), self._labels(n, y), sampler, steps, eta, scale, seed, clip, variance, spacing)
+        return self._walk(range(n), self._labels(n, y), sampler, steps, eta, scale, seed, clip, variance, spacing, times)
 
-    def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip, variance, spacing):
+    def _walk(self, indices, y, sampler, steps, eta, scale, seed, clip, variance, spacing, times):
         """One walk of the images with these numbers: where it starts, which step, at which times, asked of which denoiser.
 
         The step is made anew for each walk, since the second-order one remembers.  Noise is handed
@@ -232,7 +235,9 @@ class DDPM(nn.Module):
         step = {"ddpm": partial(ddpm_step, variance=variance), "ddim": partial(ddim_step, eta=eta), "dpm++": dpm_solver_2m()}[sampler]
         steps = steps or (self.schedule.T if sampler == "ddpm" else min(20, self.schedule.T))
         even = spacing == "even" or (spacing is None and sampler != "dpm++")
-        times = timesteps(self.schedule.T, steps) if even else timesteps_in_log_snr(self.schedule, steps)
+        if times is None:
+            times = timesteps(self.schedule.T, steps) if even else timesteps_in_log_snr(self.schedule, steps)
+        checks.whole(times, self.schedule.T)
         return sample(self.denoiser(y, scale, clip), self.schedule, x_T, step, times=times, noise=noise if sampler == "ddpm" or eta else None)
 
     @checked

@@ -427,12 +427,12 @@ def test_times_in_log_snr_fall_strictly_from_T_to_0_for_every_number_of_steps(ma
     assert timesteps_in_log_snr(schedule) == list(range(T, -1, -1))
 
 
-@pytest.mark.parametrize("make", [linear, cosine, flow])
-def test_times_in_log_snr_are_even_in_it(make):
-    """Between -8 and 8, each within half the gap to the next integer time of where it should be."""
+@pytest.mark.parametrize("make, last", [(linear, 8.0), (cosine, 8.0), (flow, 8.0), (cosine, 4.0)])
+def test_times_in_log_snr_are_even_in_it(make, last):
+    """Between -8 and `last`, each within half the gap to the next integer time of where it should be."""
     schedule, S = make(1000), 12
-    times = timesteps_in_log_snr(schedule, S)[1:-1]
-    ends = schedule.log_snr[[-1, 1]].clamp(-8, 8)
+    times = timesteps_in_log_snr(schedule, S, last)[1:-1]
+    ends = schedule.log_snr[[-1, 1]].clamp(-8, last)
     for wanted, t in zip(torch.linspace(*ends.tolist(), S)[1:], times):
         gaps = (schedule.log_snr[max(t - 1, 1)] - schedule.log_snr[t]).abs(), (schedule.log_snr[t] - schedule.log_snr[t + 1]).abs()
         assert abs(schedule.log_snr[t] - wanted) <= max(gaps) / 2 + 1e-6
