@@ -75,8 +75,8 @@ def timesteps_in_log_snr(schedule: Schedule, steps: int | None = None, last: flo
     """
     T, S = schedule.T, steps or schedule.T
     log_snr = schedule.log_snr[1:]                                                              # at t = 1 … T, falling        (T,)
-    ends = log_snr[[-1, 0]].clamp(-8, last).tolist()
-    wanted = torch.linspace(*ends, S, dtype=torch.float64)[1:, None]                            # rising: from noise to data   (S-1, 1)
+    at_T, at_1 = log_snr[[-1, 0]].clamp(-8, last).tolist()
+    wanted = torch.linspace(at_T, at_1, S, dtype=torch.float64)[1:, None]                       # rising: from noise to data   (S-1, 1)
     times = [T]
     for i, t in enumerate((log_snr - wanted).abs().argmin(1) + 1, start=1):                     # the nearest time of each
         times.append(max(min(int(t), times[-1] - 1), S - i))                                    # falling, and S-i more fit below

@@ -91,10 +91,10 @@ CATALOGUE = [Mutant(*row) for row in [
     ("q-step-from-alpha-bar", "forward.py",
      "like(alpha.sqrt(), x_s) * x_s + like((1 - alpha).sqrt(), x_s) * eps", "schedule.signal(t, x_s) * x_s + schedule.noise(t, x_s) * eps",
      "test_forward.py", "the jump from 0 used for the step from s"),
-    ("dropout-runs-while-sampling", "forward.py",
+    ("dropout-runs-while-sampling", "modes.py",
      "                module.training = False\n            yield", "                pass\n            yield",
      "test_forward.py", "ethos-ares #20, SDGym #22; labml never calls eval()"),
-    ("the-mode-is-not-given-back", "forward.py",
+    ("the-mode-is-not-given-back", "modes.py",
      "            module.training = True\n", "            pass\n",
      "test_forward.py", "training goes on without dropout"),
 
