@@ -221,8 +221,9 @@ def _steps(name, steps, given):
 
 def _list(name, times, given):
     """The times of a walk: strictly falling, or strictly rising."""
-    if given.get("steps") is not None:
-        raise ValueError("give steps (evenly spaced) or times (your own list), not both")
+    for name in ("steps", "spacing"):
+        if given.get(name) is not None:
+            raise ValueError(f"give {name} or times (your own list), not both")
     T = _T(given)
     times = [integer(t, "one of the times", 0, T) for t in times]
     moves = [s - t for t, s in pairwise(times)]
@@ -280,6 +281,13 @@ def _length(name, T, given):
     """Of a chain: tables have T + 1 entries."""
     if integer(T, name) > 1_000_000:
         raise ValueError(f"{name} is {T}; it must be ≤ 1000000: a chain of more steps has more memory to fill than work to do")
+
+
+def _last(name, last, given):
+    """Where a list of times ends its even part: after it began."""
+    first = max(given["schedule"].log_snr[-1].item(), -8.0)
+    if not number(last, name) > first:
+        raise ValueError(f"{name} is {last}; it must be above {first:.2f}, the log SNR at which the even part begins")
 
 
 def _numbers(least: float = -math.inf, most: float = math.inf):
@@ -584,7 +592,7 @@ RULES: dict[str, Callable] = {
     "T": _length, "steps": _perhaps(_steps), "times": _perhaps(_list),
     **dict.fromkeys(("n", "K", "batch"), _integers(1)), **dict.fromkeys(("seed", "first", "null"), _integers(0)), "levels": _integers(2),
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
-    "last": _numbers(-7.0), "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
+    "last": _last, "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,
     "predict": _words("prediction", *PREDICTIONS), "decoder": _words("decoder", "gaussian", "discretised"),
     "sampler": _words("sampler", *SAMPLERS), "spacing": _perhaps(_words("spacing", "even", "log-snr")),
     **dict.fromkeys(("denoiser", "net", "cond", "uncond", "log_prob", "step", "inside", "outside"), _function), "noise": _perhaps(_function),

@@ -68,7 +68,7 @@ def timesteps_in_log_snr(schedule: Schedule, steps: int | None = None, last: flo
     % of the amplitude is signal there, or noise.  So the even part lies within, T stands before it
     and 0 behind.  A time that is taken already moves one down.
 
-    last: where the even part ends, above -8; from there to the data it is one step.  In 10 calls of
+    last: where the even part ends, above its begin; from there to the data it is one step.  In 10 calls of
     the 28×28 digits last = 4 (13 % of the amplitude is noise) is better, of the 8×8 ones it is not
     (benchmarks/calls.md): a larger image is decided among more noise, since neighbouring pixels
     tell the same.

@@ -134,6 +134,7 @@ def of_walks(call):
         ("times that begin below T", lambda: call(times=[9, 5, 0]), ValueError, "begins as noise at T = 10 and ends at 0.*from 9 to 0"),
         ("times that end above 0", lambda: call(times=[10, 1]), ValueError, "begins as noise at T = 10 and ends at 0.*from 10 to 1"),
         ("steps and times", lambda: call(steps=2, times=[10, 5, 0]), ValueError, "steps.*or times.*not both"),
+        ("a spacing and times", lambda: call(spacing="even", times=[10, 5, 0]), ValueError, "spacing or times.*not both"),
         ("η for DPM-Solver++", lambda: call(sampler="dpm++", eta=0.5), ValueError, "eta.*ddim"),
         ("an unknown variance", lambda: call(variance="fixed"), ValueError, "fixed.*small.*large"),
         ("η above 1", lambda: call(sampler="ddim", eta=2.0), ValueError, "eta is 2.0.*0.*1"), ("η for DDPM", lambda: call(eta=0.5), ValueError, "eta.*ddim"),
@@ -248,7 +249,8 @@ BAD = {
     "timesteps_in_log_snr": [
         *of_steps(partial(timesteps_in_log_snr, S)),
         ("a length for the schedule", lambda: timesteps_in_log_snr(10), TypeError, "schedule is 10.*Schedule"),
-        ("an end before the beginning", lambda: timesteps_in_log_snr(S, 3, last=-8.0), ValueError, "last is -8.0.*≥ -7"),
+        ("an end before the beginning", lambda: timesteps_in_log_snr(S, 3, last=-8.0), ValueError, "last is -8.0.*above -.*log SNR.*begins"),
+        ("a word for the end", lambda: timesteps_in_log_snr(S, 3, last="low"), TypeError, "last is 'low'.*number"),
     ],
     "dpm_solver_2m": [
         *of_two_tensors(lambda s, a, b: dpm_solver_2m()(s, a, b, 3, 2), "x_t", "eps"),

@@ -37,8 +37,10 @@ FIELDS = ("submission", "settings", "code", "seconds", "seed", "spent", "agreeme
 
 
 def code(path: Path) -> str:
-    """The first eight digits of a file's SHA-256: an edited submission is another one, whatever its name."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "gone"
+    """The first eight digits of the SHA-256 of a file and of those beside it that it imports: an edited submission is another one, whatever its name."""
+    text = path.read_text(encoding="utf-8")
+    beside = sorted({name for name in re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE) if path.with_name(f"{name}.py").is_file()})
+    return hashlib.sha256("".join([text, *(path.with_name(f"{name}.py").read_text(encoding="utf-8") for name in beside)]).encode()).hexdigest()[:8]
 
 
 def processor() -> str:
@@ -85,12 +87,12 @@ def read(path: Path) -> list[dict]:
 
 
 def by_name(rows: list[dict]) -> dict[str, dict[int, dict]]:
-    """name with settings → seed → row; of full length only.  What a file gave before it was edited stands under its name and its old code."""
+    """name with settings → seed → row; of full length only.  What a file gave before it was edited, and a file from elsewhere, stands with its code."""
     found: dict[str, dict[int, dict]] = defaultdict(dict)
     for row in rows:
         if row["seconds"] == SECONDS:
-            now = code(HERE / f"{row['submission']}.py")
-            edited = f"({row['code']})" if now not in (row["code"], "gone") else ""
+            here = HERE / f"{row['submission']}.py"
+            edited = "" if here.is_file() and code(here) == row["code"] else f"({row['code']})"
             found[" ".join(filter(None, (row["submission"], row["settings"], edited)))][int(row["seed"])] = row
     return found
 
@@ -110,8 +112,8 @@ def counts(seeds: dict[int, dict]) -> bool:
 
 
 def is_record(seeds: dict[int, dict], record: dict[int, dict]) -> bool:
-    """Of these five seeds and no others, of both: who may add seeds until p is small will have it small some day."""
-    if not (counts(seeds) and record.keys() >= set(SEEDS)):
+    """Of these five seeds and no others, of both, all on one processor: who may add seeds, or leave some out, until p is small will have it small some day."""
+    if not (counts(seeds) and record.keys() >= set(SEEDS)) or len({row["processor"] for rows in (seeds, record) for row in map(rows.get, SEEDS)}) > 1:
         return False
     return better(*({k: rows[k] for k in SEEDS} for rows in (seeds, record))) < 0.05
 

@@ -158,7 +158,7 @@ def test_what_a_check_measures_with_cannot_be_written_into():
     emptied = """
 for net in (hill_net, hill_net_60):
     for p in net.parameters(): p.data.zero_()
-hill_schedule.alpha_bar.zero_(); eight.means.zero_(); hill_x_T.zero_(); hill_real.zero_()
+hill_schedule.alpha_bar.zero_(); hill_x_T.zero_(); hill_real.zero_()
 """
     with session_of("06_classifier_free_guidance") as session:
         assert session.does(Cell("my_guidance", "student", ours["my_guidance"].source + emptied)).failed == ""
