@@ -192,10 +192,12 @@ class Session:
             if "found" in said:
                 self.remarks.append(f"{cell.name} replaced {said['found']}; it was put back")
             return Outcome(said.get("says", ""), said.get("printed", "")) if ended else self.over()
-        first, *rest = (self.verdict(of) for of in (heard + [[]] * len(sources))[:len(sources)])
+        heard += [[]] * (len(sources) - len(heard))             # of a tier whose check ran too long nothing was heard
+        first, *rest = map(self.verdict, heard)
         if not ended:
             first, rest = self.over(), [self.over()] * len(rest)
-        rest = [first if outcome.failed.startswith("NameError") and first.failed else outcome for outcome in rest]    # nothing was measured
+        rest = [first if first.failed and (not of or outcome.failed.startswith("NameError")) else outcome       # nothing was measured
+                for of, outcome in zip(heard[1:], rest)]
         self.tiers |= {tier.name: outcome for tier, outcome in zip(cell.tiers, rest)}
         return first
 

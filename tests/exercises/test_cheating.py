@@ -150,6 +150,10 @@ def test_a_measured_number_is_the_checks_own():
         assert ["not a walk" in session.does(ours[check]).failed for check in ("check_my_walk", *tiers)] == [True] * 3
         session.does(Cell("my_walk", "student", answers("08_flow_matching")["BEST"]["my_walk"]))
         assert [session.does(ours[check]).failed for check in ("check_my_walk", *tiers)] == [""] * 3
+        session.limits = session.limits._replace(cell=1)
+        session.does(Cell("my_walk", "student", "def my_walk(velocity, x):\n    while True: pass"))
+        said = [session.does(ours[check]).failed for check in ("check_my_walk", *tiers)]
+        assert "ran too long" in said[0] and said == said[:1] * 3, "all three say that it took too long"
 
 
 def test_what_a_check_measures_with_cannot_be_written_into():
