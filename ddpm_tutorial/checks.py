@@ -231,9 +231,10 @@ def _list(name, times, given):
         raise ValueError(f"times must hold at least two numbers within 0 … T = {T}, all falling or all rising; given {times}")
 
 
-def whole(times: list[int], T: int) -> None:
-    """x_T is noise, and a picture is wanted."""
-    if (times[0], times[-1]) != (T, 0):
+def _whole(name, times, given):
+    """A model's own walk: x_T is noise, and a picture is wanted."""
+    _list(name, times, given)
+    if (T := _T(given)) != times[0] or times[-1] != 0:
         raise ValueError(f"a picture begins as noise at T = {T} and ends at 0; the times given go from {times[0]} to {times[-1]}")
 
 
@@ -589,7 +590,7 @@ RULES: dict[str, Callable] = {
     "z": _perhaps(_like_x_t),
     "t": _times, "s": _earlier, "s: float": _numbers(0),
     "t: int": _time, "t: Tensor": _each, "t: int | None": _half_way, "s: int": _to,
-    "T": _length, "steps": _perhaps(_steps), "times": _perhaps(_list),
+    "T": _length, "steps": _perhaps(_steps), "times": _perhaps(_list), "times: list[int] | None": _perhaps(_whole),
     **dict.fromkeys(("n", "K", "batch"), _integers(1)), **dict.fromkeys(("seed", "first", "null"), _integers(0)), "levels": _integers(2),
     **dict.fromkeys(("beta_1", "beta_T", "std"), _numbers(0)), **dict.fromkeys(("radius", "scale"), _numbers()),
     "last": _last, "beta": _betas, "tau": _tau, "eta": _eta, "variance": _variance, "high": _high, "high: int": _interval, "mask": _mask,

@@ -237,7 +237,6 @@ class DDPM(nn.Module):
         even = spacing == "even" or (spacing is None and sampler != "dpm++")
         if times is None:
             times = timesteps(self.schedule.T, steps) if even else timesteps_in_log_snr(self.schedule, steps)
-        checks.whole(times, self.schedule.T)
         return sample(self.denoiser(y, scale, clip), self.schedule, x_T, step, times=times, noise=noise if sampler == "ddpm" or eta else None)
 
     @checked

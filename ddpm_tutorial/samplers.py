@@ -68,10 +68,10 @@ def timesteps_in_log_snr(schedule: Schedule, steps: int | None = None, last: flo
     % of the amplitude is signal there, or noise.  So the even part lies within, T stands before it
     and 0 behind.  A time that is taken already moves one down.
 
-    last: where the even part ends, above its begin; from there to the data it is one step.  In 10 calls of
-    the 28×28 digits last = 4 (13 % of the amplitude is noise) is better, of the 8×8 ones it is not
-    (benchmarks/calls.md): a larger image is decided among more noise, since neighbouring pixels
-    tell the same.
+    last: where the even part ends; from there to the data it is one step.  In 10 calls of the 28×28
+    digits last = 4 (13 % of the amplitude is noise) is better, of the 8×8 ones it is not
+    (benchmarks/calls.md).  A likely reason: neighbouring pixels tell the same, so a larger image is
+    decided among more noise, and less is left to do behind 4.
     """
     T, S = schedule.T, steps or schedule.T
     log_snr = schedule.log_snr[1:]                                                              # at t = 1 … T, falling        (T,)

@@ -24,4 +24,12 @@ for path in map(Path, sys.argv[1:]):
             output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)                    # when each cell was run, on whose clock
+        joined = []
+        for output in cell.get("outputs", []):                  # a busy machine sends what is printed in pieces
+            if joined and output.output_type == joined[-1].output_type == "stream" and output.name == joined[-1].name:
+                joined[-1].text += output.text
+            else:
+                joined.append(output)
+        if joined:
+            cell.outputs = joined
     nbformat.write(notebook, path)

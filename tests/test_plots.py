@@ -225,6 +225,15 @@ def test_slimming_a_notebook_leaves_alone_what_moves(tmp_path):
     assert after[:2] == pictures[:2] and len(after[2]) < len(pictures[2])
 
 
+def test_slimming_a_notebook_joins_what_was_printed_in_pieces(tmp_path):
+    """Two lines of one cell are one block again; what went to stderr stays apart."""
+    out = nbformat.v4.new_output
+    pieces = [out("stream", name="stdout", text="a\n"), out("stream", name="stdout", text="b\n"), out("stream", name="stderr", text="c\n")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=pieces)]), tmp_path / "x.ipynb")
+    subprocess.run([sys.executable, Path(__file__).parents[1] / "notebooks" / "slim.py", tmp_path / "x.ipynb"], check=True)
+    assert [output.text for output in nbformat.read(tmp_path / "x.ipynb", 4).cells[0].outputs] == ["a\nb\n", "c\n"]
+
+
 def test_slimming_keeps_the_colours_of_a_colour_map(tmp_path):
     """256 colours in place of all: on average less than one step of 255 away from the true ones, in a picture that is full of a map's colours."""
     figure, ((axis,),) = plots.axes()

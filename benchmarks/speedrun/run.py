@@ -12,6 +12,7 @@ import ast
 import csv
 import hashlib
 import importlib
+import math
 import multiprocessing
 import os
 import platform
@@ -98,10 +99,10 @@ def by_name(rows: list[dict]) -> dict[str, dict[int, dict]]:
 
 
 def better(seeds: dict[int, dict], record: dict[int, dict]) -> float:
-    """p, if its distances were no smaller than the record's: Student's t of the differences, seed by seed on one kind of processor, one-sided."""
+    """p, if its distances were no smaller than the record's: Student's t of the differences, seed by seed on one processor, one-sided; NaN without two pairs."""
     both = sorted(k for k in seeds.keys() & record.keys() if seeds[k]["processor"] == record[k]["processor"])
     if len(both) < 2:
-        return 1.0
+        return math.nan
     return float(stats.ttest_rel([seeds[k]["above_floor"] for k in both], [record[k]["above_floor"] for k in both], alternative="less").pvalue)
 
 
@@ -127,7 +128,7 @@ def table(rows: list[dict], record: str) -> str:
         def mean(key, seeds=seeds):
             return statistics.mean(row[key] for row in seeds.values())
         spread = f" ± {statistics.stdev(row['above_floor'] for row in seeds.values()):.2f}" if len(seeds) > 1 else ""
-        p = "held against" if name == record else f"{better(seeds, found[record]):.3f}" if record in found and len(seeds) > 1 else ""
+        p = "held against" if name == record else f"{better(seeds, found.get(record, {})):.3f}".replace("nan", "")
         lines.append(f"| {name} | {len(seeds)} | {mean('agreement_scale_1'):.2%} | {mean('agreement_scale_2'):.1%} | {mean('above_floor'):.2f}{spread} "
                      f"| {mean('memorisation'):.2f} | {'yes' if counts(seeds) else 'no'} | {p} |")
     return "\n".join(lines)

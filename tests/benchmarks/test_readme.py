@@ -66,6 +66,24 @@ def test_the_sentence_about_few_calls_says_what_was_measured(readme):
     assert twenty + ten == re.findall(r"[\d.]+ ± [\d.]+", mnist)
 
 
+def test_the_page_about_calls_is_what_was_measured(readme):
+    """Its tables; and how far the list "to 4" is from the one within ±8, in 10 calls, seed by seed."""
+    import calls
+
+    page = (ROOT / "benchmarks" / "calls.md").read_text(encoding="utf-8")
+    found = []
+    for model in ("mnist", "digits"):
+        assert calls.table(model) in page
+        rows = [row for row in calls.rows(ROOT / "benchmarks" / f"calls-{model}.csv") if (row["sampler"], row["calls"]) == ("dpm++", "10")]
+        for scale in ("1.0", "2.0"):
+            four, eight = ({row["seed"]: float(row["frechet"]) for row in rows if (row["spacing"], row["scale"]) == (spacing, scale)}
+                           for spacing in ("log-snr to 4", "log-snr"))
+            mean, half = calls.interval([four[seed] - eight[seed] for seed in sorted(four)])
+            assert (mean < 0) == (model == "mnist")
+            found.append(f"{abs(mean):.2f} ± {half:.2f}")
+    assert re.findall(r"[\d.]+ ± [\d.]+", page.partition("Against ±8")[2].partition("At scale 2")[0]) == found
+
+
 def test_the_sentences_about_samplers_and_schedules_say_what_was_measured(readme):
     """Differences of what is above the floor, paired by seed; "equal" and "cannot be told" are the verdicts of benchmarks/compare.py."""
     import compare

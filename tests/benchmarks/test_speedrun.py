@@ -136,3 +136,13 @@ def test_the_table_is_the_measured_one():
 
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.search(r"<!-- tried -->\n(.*?)\n<!-- end -->", page, re.DOTALL)[1] == table(read(FOLDER / "tried.csv"), "recipe")
+
+
+def test_the_log_of_records_says_what_the_table_says():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    records = re.findall(r"^\| \d+ \| `(\w+) --set \"(.*?)\"`.*\| ([\d.]+ ± [\d.]+) \| ([\d.]+) % \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert records
+    for name, settings, distance, agreement, p in records:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name} {settings} |")).split(" | ")
+        assert row[4] == distance and row[6] == "yes"
+        assert (round(float(row[2].rstrip("%")), 1), round(float(row[7].rstrip(" |")), 2)) == (float(agreement), float(p))
