@@ -99,7 +99,7 @@ def by_name(rows: list[dict]) -> dict[str, dict[int, dict]]:
 
 
 def better(seeds: dict[int, dict], record: dict[int, dict]) -> float:
-    """p, if its distances were no smaller than the record's: Student's t of the differences, seed by seed on one processor, one-sided; NaN without two pairs."""
+    """p, if its distances were no smaller than the record's: Student's t, paired by seed on one processor, one-sided; NaN without two pairs."""
     both = sorted(k for k in seeds.keys() & record.keys() if seeds[k]["processor"] == record[k]["processor"])
     if len(both) < 2:
         return math.nan
