@@ -6,7 +6,6 @@
 Linux only: elsewhere, grade in the container (`Dockerfile`).
 """
 
-import ast
 import contextlib
 import importlib.util
 import marshal
@@ -17,6 +16,7 @@ import select
 import shutil
 import signal
 import subprocess
+import symtable
 import sys
 import tempfile
 import time
@@ -59,12 +59,25 @@ def plain_python(source: str) -> str:
     return TransformerManager().transform_cell(source)
 
 
+def names_of(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell takes from outside, in functions that it defines, too; and those that it makes.
+
+    By `symtable`: `ast.parse` keeps one count for all threads, and two notebooks at a time can end each other in a SystemError (Python 3.11).
+    """
+    whole = symtable.symtable(source, "cell", "exec")
+    taken, tables = set(), [whole]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        taken |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is whole or s.is_global())}
+    return taken, {s.get_name() for s in whole.get_symbols() if s.is_assigned() or s.is_imported()}
+
+
 def asked(check: str, *tiers: str) -> list[str]:
     """The names that a check takes from outside.  What it hands on to its tiers is its own: a student's variable of that name is not asked for."""
-    def names(context, *sources):
-        return {node.id for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
-
-    return sorted(names(ast.Load, check, *tiers) - (names(ast.Store, check) & names(ast.Load, *tiers)))
+    taken, made = names_of(check)
+    by_tiers = set().union(*(names_of(tier)[0] for tier in tiers))
+    return sorted((taken | by_tiers) - (made & by_tiers))
 
 
 @cache

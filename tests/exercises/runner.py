@@ -11,7 +11,6 @@ import contextlib
 import io
 import re
 import runpy
-import symtable
 import sys
 import time
 import warnings
@@ -26,6 +25,7 @@ SOURCE, RELEASE, ANSWERS = ROOT / "exercises" / "source", ROOT / "exercises" / "
 NAMES = sorted(path.name for path in SOURCE.glob("[0-9]*") if (ANSWERS / f"{path.name}.py").is_file())
 
 sys.path.insert(0, str(ROOT / "exercises"))
+from grader.sandbox import names_of  # noqa: E402
 from grader.seals import resealed  # noqa: E402
 
 STUB = {"code": "# YOUR CODE HERE\nraise NotImplementedError()", "markdown": "YOUR ANSWER HERE"}
@@ -79,14 +79,9 @@ def execute(cell: Cell, names: dict) -> Exception | None:
 
 
 def taken_in(source: str) -> set[str]:
-    """The names that a cell takes from outside, in functions that it defines, too."""
-    whole = symtable.symtable(re.sub(r"(?m)^%.*$", "", source), "cell", "exec")
-    own, taken, tables = {s.get_name() for s in whole.get_symbols() if s.is_assigned() or s.is_imported()}, set(), [whole]
-    while tables:
-        table = tables.pop()
-        tables += table.get_children()
-        taken |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is whole or s.is_global())}
-    return taken - own
+    """The names that a cell takes from outside and does not make."""
+    taken, made = names_of(re.sub(r"(?m)^%.*$", "", source))
+    return taken - made
 
 
 class Exercise:
