@@ -3,7 +3,8 @@
     python exercises/grade.py FOLDER --csv grades.csv [--exercise 01_noise_schedules] [--seed 42] [--jobs 2] [--feedback FOLDER] [--course FOLDER] …
 
 FOLDER, or a .zip of it, holds a folder, an archive or a notebook for every student; names do not matter, cells do.  Everybody gets a row for every exercise,
-with a sentence for every check that is lost.  With --course the nbgrader course is kept: mark the written answers in formgrader there, then grade again.
+with a sentence for every check that is lost; what cannot be graded is named at the end, and keeps nobody else from a grade.
+With --course the nbgrader course is kept: mark the written answers in formgrader there, then grade again.
 """
 
 import argparse
@@ -115,13 +116,21 @@ def main() -> None:
     print(f"{len(students)} students, {arguments.jobs} notebooks at a time; " +
           (f"the network and the disk are closed by Python only, since {bubblewrap()}" if bubblewrap() else "no network and no disk, by bubblewrap"))
     warnings.filterwarnings("ignore", module="nbgrader")        # its own affairs with its database
-    limits, rows, people = Limits(arguments.seconds, arguments.notebook_seconds), [], list(students.items())
+    limits, people = Limits(arguments.seconds, arguments.notebook_seconds), list(students.items())
+    rows, places, ungraded = [], [], []
     work = [(name, number) for name in names for number in range(len(people))]
     with course(names, arguments.seed, arguments.course) as (api, root), ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
         running = [pool.submit(graded, people[number][1].get(name), name, arguments.seed, limits) for name, number in work]
         try:
             for (name, number), result in zip(work, running):
-                rows.append(row := grade(api, root, people[number][0], name, result.result(), arguments.feedback))
+                student = people[number][0]
+                try:
+                    row = grade(api, root, student, name, result.result(), arguments.feedback)
+                except Exception as error:
+                    ungraded.append(f"{student.name}, {name}: {type(error).__name__}: {error}")
+                    continue
+                rows.append(row)
+                places.append(somebody(student))
                 tables.grades(arguments.csv, rows)              # so that nothing is lost if somebody pulls the plug
                 print(f"{row.student:24} {name:32} {row.points:4} of {row.max_points}   {row.remark or row.lost or 'all right'}"[:200], flush=True)
         finally:
@@ -130,9 +139,11 @@ def main() -> None:
         if path:
             table(path, rows)
     if arguments.gradescope:
-        tables.gradescope(arguments.gradescope, rows, [somebody(people[number][0]) for _, number in work])
+        tables.gradescope(arguments.gradescope, rows, places)
     if strange:
         print("not recognised:", ", ".join(strange))
+    if ungraded:
+        sys.exit("These have no row, since something went wrong while they were graded; the others have theirs:\n  " + "\n  ".join(ungraded))
 
 
 if __name__ == "__main__":

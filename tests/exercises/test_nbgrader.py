@@ -223,6 +223,28 @@ def test_the_nbgrader_command_alone_gives_the_same_points(tmp_path):
     assert (tmp_path / "feedback" / "wrong" / SECOND / f"{SECOND}.html").stat().st_size > 10_000
 
 
+def test_what_cannot_be_graded_is_named_and_costs_nobody_else_a_grade(tmp_path, monkeypatch):
+    import grade
+
+    def graded(hand_in, name, seed, limits):
+        if hand_in is not None:
+            raise RuntimeError("the sandbox did not start")
+        return grade.source(name, seed), {}, ["nothing was handed in"]
+
+    (tmp_path / "class" / "ada").mkdir(parents=True)
+    (tmp_path / "class" / "bo").mkdir()
+    (tmp_path / "class" / "cy").mkdir()
+    shutil.copy(RELEASE / FIRST / f"{FIRST}.ipynb", tmp_path / "class" / "bo")
+    monkeypatch.setattr(grade, "graded", graded)
+    monkeypatch.setattr(sys, "argv", ["grade.py", str(tmp_path / "class"), "--exercise", FIRST, "--csv", str(tmp_path / "grades.csv"),
+                                      "--gradescope", str(tmp_path / "gradescope")])
+    with pytest.raises(SystemExit, match=f"bo, {FIRST}: RuntimeError: the sandbox did not start"):
+        grade.main()
+    with open(tmp_path / "grades.csv", encoding="utf-8-sig", newline="") as file:
+        assert [row["student"] for row in csv.DictReader(file)] == ["ada", "cy"]
+    assert [path.name[:2] for path in sorted((tmp_path / "gradescope").iterdir())] == ["ad", "cy"]
+
+
 def test_notebooks_that_are_graded_at_a_time_do_not_meet():
     """In Python 3.11 two threads in `ast.parse` can end each other in a SystemError; with it, one notebook of thirty ended the grading of a class.
     Here the collector lets another thread on, again and again, while a check is read: with `ast.parse` this test fails."""
