@@ -410,7 +410,7 @@ design = [1.0, *torch.sigmoid(torch.linspace(3, -6.03, 5, dtype=torch.float64)).
 """, SILVER, "the second tier begins"),
     ("it starts where there is signal", "design", "design = [1, 0.99, 0.9, 0.7, 0.4, 0.1]", BOTH, "pure noise"),
     ("upside down", "design", "design = [0.001, 0.3, 0.7, 0.9, 0.99, 1]", BOTH, "lead to the data"),
-    ("five numbers", "design", "design = [1, 0.9, 0.5, 0.2, 0.001]", BOTH, "five calls need six numbers"),
+    ("five numbers", "design", "design = [1, 0.9, 0.5, 0.2, 0.001]", BOTH, "5 calls need 6 numbers"),
     ("it rises in between", "design", "design = [1, 0.9, 0.5, 0.6, 0.1, 0.001]", BOTH, "must fall"),
 ]
 
@@ -419,6 +419,21 @@ design = [1.0, *torch.sigmoid(torch.tensor([3.97, 1.91, 0.66, -0.86, -6.03], dty
 """}
 
 SEEDED = {
+    "linear": """
+def linear_betas(T):
+    return torch.linspace(BETA_1, BETA_T, T, dtype=torch.float64) * 1000 / T
+""",
+    "verdict": """
+def verdict(alpha_bar):
+    if alpha_bar[0] != 1: return "start"
+    if (alpha_bar.diff() >= 0).any(): return "order"
+    if alpha_bar[-1] <= 0: return "zero"
+    return "end" if alpha_bar[-1].sqrt() > LIMIT else "fine"
+""",
+    "design": """
+log_snr = {4: [2.9, 1, -0.7, -6.03], 5: [5, 2.5, 1, -1, -6.03], 8: [5, 3.2, 2, 1, 0.3, -0.6, -2.1, -6.03]}[CALLS]
+design = [1.0, *torch.sigmoid(torch.tensor(log_snr, dtype=torch.float64)).tolist()]
+""",
     "ruler": """
 t_linear, t_cosine = ((10 * schedule.snr.log10() < LEVEL).nonzero()[0].item() for schedule in (linear(1000), cosine(1000)))
 """,
