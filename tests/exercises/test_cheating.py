@@ -107,6 +107,15 @@ def test_every_right_answer_keeps_its_points_in_the_sandbox(name):
 from ddpm_tutorial import timesteps as mine
 def even_times(T, S): return list(map(mine, [T], [S]))[0]
 """, "`timesteps` is what you are to write"),
+    ("02_sampling_steps", "best_walk", """
+my_times = timesteps(1000, CALLS)
+def my_step():
+    known, ends = digits.denoiser((torch.arange(24) + 5) % 10), []
+    def step(schedule, x_t, eps, t, s):
+        if t == 1000: ends.append(final(sample(known, schedule, x_t, dpm_solver_2m(), steps=60)))
+        return ends[0]
+    return step
+""", "the first tier begins"),
     ("05_training_loss", "drop", """
 from ddpm_tutorial import drop_labels
 def dropped(y, u, p, null): return drop_labels(y, u < p, null)
@@ -132,7 +141,7 @@ def my_walk(velocity, x):
 ])
 def test_an_answer_that_somebody_else_gives_is_none(name, where, code, says):
     """The package's own function, where writing it is the task; the seals, hashed one after the other while it is graded; the register emptied;
-    an oracle asked behind its counter."""
+    an oracle asked behind its counter; the network, asked in the middle of a step."""
     ours = cells(name)
     check = dict(zip(ours, list(ours)[1:]))[where]
     with session_of(name) as session:
