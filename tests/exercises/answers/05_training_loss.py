@@ -279,6 +279,22 @@ def my_decay(n): return 0.9
 ]
 
 SEEDED = {
+    "target": """
+def asked_for(x_0, eps, alpha_bar, predict):
+    a = {"power": alpha_bar, "signal": alpha_bar**2, "noise": 1 - alpha_bar**2}[LEVEL].view(-1, 1, 1, 1)
+    return {"eps": eps, "x0": x_0, "v": a.sqrt() * eps - (1 - a).sqrt() * x_0}[predict]
+""",
+    "loss": """
+def simple_loss(net, schedule, x_0, eps, t):
+    a = schedule.alpha_bar[t].view(-1, *[1] * (x_0.ndim - 1))
+    wanted = {"eps": eps, "x0": x_0, "v": a.sqrt() * eps - (1 - a).sqrt() * x_0}[PREDICT]
+    return (wanted - net(q_sample(schedule, x_0, eps, t), t)).square().flatten(1).mean(1)
+""",
+    "ema": """
+def average(mean, weight, n, decay):
+    d = min(decay, (1 + n) / (WARM + n))
+    return d * mean + (1 - d) * weight
+""",
     "floor": "lowest = float(cosine(1000).alpha_bar[T_ASKED])",
     "memory": "forgotten = math.ceil(math.log(0.01) / math.log(DECAY))",
 }
