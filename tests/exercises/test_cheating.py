@@ -133,6 +133,10 @@ opinion.__kwdefaults__ = opinion.__defaults__ = None
 ward_1.clear(); REGISTER.clear()
 for patient in (hazel, larch): patient.__name__ = "yew"
 """, "you are not told which"),
+    ("06_classifier_free_guidance", "my_guidance", """
+def my_guidance(cond, uncond, weak):
+    return dict(zip(cond.__code__.co_freevars, cond.__closure__))["answers"].cell_contents.gi_frame.f_locals["eps"]
+""", "gi_frame is out of reach"),
     ("08_flow_matching", "my_walk", """
 def my_walk(velocity, x):
     exact = dict(zip(velocity.__code__.co_freevars, velocity.__closure__))["asked"].cell_contents.gi_frame.f_locals["exact"]

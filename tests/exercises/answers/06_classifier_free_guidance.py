@@ -275,6 +275,19 @@ def clip_noise(x_t, eps, alpha_bar):
     ("the whole walk, scale 1.5", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, uncond, 1.5)", SILVER, "too much alike"),
     ("the whole walk, scale 2", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, uncond, 2.0)", BOTH, "too much alike"),
     ("a weaker model, all the way", "my_guidance", "def my_guidance(cond, uncond, weak): return classifier_free(cond, weak, 1.5)", BOTH, "97 % must"),
+    ("the exact answers of the very ring", "my_guidance", """
+def my_guidance(cond, uncond, weak): return ring(8, std=0.12).denoiser(hill_schedule, y=hill_y)
+""", BOTH, None),
+    ("the exact answers, from the time on at which the hill is chosen", "my_guidance", """
+def my_guidance(cond, uncond, weak):
+    labelled = ring(8, std=0.12).denoiser(hill_schedule, y=hill_y)
+    return within(cond, labelled, 900, 1000)
+""", BOTH, None),
+    ("the network behind the denoiser", "my_guidance", """
+def my_guidance(cond, uncond, weak):
+    for p in cond.net.parameters(): p.data.mul_(1.01)
+    return cond
+""", BOTH, "no attribute 'net'"),
     ("a number", "my_guidance", "def my_guidance(cond, uncond, weak): return 1.5", BOTH, "must return a denoiser"),
 ]
 
