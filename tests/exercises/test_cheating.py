@@ -116,6 +116,15 @@ def my_step():
         return ends[0]
     return step
 """, "the first tier begins"),
+    ("04_unet_blocks", "my_block", """
+class Home(nn.Module):
+    def __init__(self, width, emb):
+        super().__init__()
+        self.home = [Block(width, width, emb, False, UNetConfig(base=24, groups=4))]
+        nn.init.normal_(self.home[0].conv2.weight)
+    def forward(self, h, e): return self.home[0](h, e)
+my_block = Home
+""", "numbers that are no parameters"),
     ("05_training_loss", "drop", """
 from ddpm_tutorial import drop_labels
 def dropped(y, u, p, null): return drop_labels(y, u < p, null)
@@ -145,7 +154,7 @@ def my_walk(velocity, x):
 ])
 def test_an_answer_that_somebody_else_gives_is_none(name, where, code, says):
     """The package's own function, where writing it is the task; the seals, hashed one after the other while it is graded; the register emptied;
-    an oracle asked behind its counter; the network, asked in the middle of a step."""
+    an oracle asked behind its counter; the network, asked in the middle of a step; a block that is kept in a list."""
     ours = cells(name)
     check = dict(zip(ours, list(ours)[1:]))[where]
     with session_of(name) as session:
