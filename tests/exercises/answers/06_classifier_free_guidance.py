@@ -294,6 +294,24 @@ def my_guidance(cond, uncond, weak):
 
 SEEDED = {"convention": "our_scale, w_of_scale_1 = 1 + W, 0", "bill": "seen_at_0, seen_at_1, seen_at_3 = IMAGES * STEPS, IMAGES * STEPS, 2 * IMAGES * STEPS"}
 SEEDED |= {
+    "guided": """
+def guided(eps_cond, eps_uncond, scale):
+    return torch.lerp(eps_uncond, eps_cond, scale + (STRENGTH == "w"))
+""",
+    "doubled": """
+def doubled(x_t, y, num_classes):
+    labels = [y, torch.full_like(y, num_classes)]
+    return torch.cat([x_t, x_t]), torch.cat(labels[::-1] if NULL_FIRST else labels)
+""",
+    "denoiser": """
+def guided_denoiser(net, y, num_classes, scale):
+    scale, nobody = scale + (STRENGTH == "w"), torch.full_like(y, num_classes)
+    def eps(x_t, t):
+        asked = [nobody] if scale == 0 else [y] if scale == 1 else [nobody, y]
+        each = net(torch.cat([x_t] * len(asked)), torch.full((len(x_t) * len(asked),), t), torch.cat(asked)).chunk(len(asked))
+        return each[0] + scale * (each[-1] - each[0]) if len(each) > 1 else each[0]
+    return eps
+""",
     "implied": told("implied_gradient", RIGHT["implied"][0], 2),
     "clip": told("clip_noise", RIGHT["clip"][0], 2),
 }
