@@ -104,6 +104,7 @@ REFUSED = tuple("""socket. subprocess. os.system os.exec os.fork os.posix_spawn 
 READING = ("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr")
 WRITING = tuple("""os.remove os.rename os.mkdir os.rmdir os.chmod os.chown os.link os.symlink os.truncate os.utime os.setxattr os.mkfifo os.mknod
     shutil.""".split())
+CODE = ("__code__", "__defaults__", "__kwdefaults__")
 INNER = ("__globals__", "__closure__", "tb_frame", "gi_frame", "cr_frame", "ag_frame")
 OPERATORS = frozenset("""__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __bool__ __len__ __iter__ __getitem__ __contains__ __float__ __int__ __index__ __array__
     __sub__ __rsub__ __abs__ __getattribute__ __torch_function__ __torch_dispatch__ __array_function__ __array_ufunc__ __array_interface__ __instancecheck__
@@ -125,6 +126,17 @@ def copy_of(value, once):
         return value
 
 
+def classes_of(ours):
+    """Those that the locked cells define."""
+    return [c for c in ours.values() if isinstance(c, type) and c.__module__ == ours["__name__"]]
+
+
+def hooks_of():
+    """torch's tables of what is called with every module."""
+    import torch.nn.modules.module as of_all
+    return [table for name, table in vars(of_all).items() if name.startswith("_global_") and isinstance(table, dict)]
+
+
 def foreign(frame):
     """The code of the nearest frame that is not a library's (libraries are files, cells are not)."""
     while frame is not None and frame.f_code.co_filename[:1] == "/":
@@ -133,7 +145,8 @@ def foreign(frame):
 
 
 def memory_of(ours):
-    """→ restore(): put back whatever a check relies on, and say what was not as it is now; and the classes whose operators can be trusted."""
+    """→ restore(): put back whatever a check relies on, and say what was not as it is now; the classes whose operators can be trusted;
+    and the functions whose code a check relies on, by their ids."""
     modules = {name: module for name, module in sys.modules.items() if isinstance(module, types.ModuleType) and name != "__main__"}
     def fixed(table): return {k: v for k, v in table.items() if callable(v) or isinstance(v, types.ModuleType)}
 
@@ -143,12 +156,14 @@ def memory_of(ours):
     ours_too = ("torch", "numpy", "ddpm_tutorial", "unittest")
     heap, immutable = 1 << 9, 1 << 8
     open_classes = [c for c in every.values() if family(c.__module__) in ours_too and c.__flags__ & heap and not c.__flags__ & immutable]
+    open_classes += classes_of(ours)
     classes = [(c, {k: v for k, v in vars(c).items() if callable(v) or isinstance(v, (property, classmethod, staticmethod))}) for c in open_classes]
     near = ("ddpm_tutorial", "torch.testing", "torch.functional", "torch.nn.functional", "numpy.testing")
     inner = [v for name, _, table in tables if name.startswith(near) for v in table.values()] + list(ours.values())
     inner += [v for c, table in classes if str(c.__module__).startswith(near) for v in table.values()]
     inner = {id(f): f for f in (inspect.unwrap(v) for v in inner if isinstance(v, types.FunctionType))}.values()
     functions = [(f, f.__code__, f.__defaults__, f.__kwdefaults__, f.__name__) for f in inner]
+    hooks = hooks_of()
     lists = [(a, list(a)) for a in (sys.meta_path, sys.path, sys.path_hooks, gc.callbacks)]
     loaded, originals, built_in, originals_of_builtins, names_of_ours = sys.modules, dict(sys.modules), vars(builtins), dict(vars(builtins)), dict(ours)
     grave, missing, as_dict, put, remove, has, can = [], object(), dict, type.__setattr__, type.__delattr__, hasattr, callable
@@ -194,21 +209,28 @@ def memory_of(ours):
                 grave.append((f.__code__, f.__defaults__, f.__kwdefaults__))
                 f.__code__, f.__defaults__, f.__kwdefaults__, f.__name__ = code, defaults, keywords, name
                 found.append(f"the code of {name}")
+        for table in hooks:
+            if table:
+                grave.append(as_dict(table))
+                table.clear()
+                found.append("torch's hooks on modules")
         grave.append(as_dict(ours))
         ours.clear()
         ours.update(names_of_ours)
         return found
 
-    return restore, trusted
+    return restore, trusted, frozenset(id(f) for f, *_ in functions)
 
 
-def guard_of(home, readable, pipes):
-    """→ hook, state.  The hook refuses the student's threads what no exercise needs; `state` says whether it is on, and whether a check runs."""
+def guard_of(home, readable, pipes, kept):
+    """→ hook, state.  The hook refuses the student's threads what no exercise needs; `state` says whether it is on, and whether a check runs.
+
+    `kept`: the ids of the functions that a check relies on."""
     state = {"on": False, "check": False, "arming": False}
     main, thread_of, frame_at, kind = _thread.get_ident(), _thread.get_ident, sys._getframe, type
     single = {home, "/dev/null", "/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self/status", "/proc/self/cgroup"}
     folders = tuple(f"{folder}/" for folder in (home, *readable, "/usr", "/lib", "/lib64", "/etc", "/sys"))
-    text, data, whole, decode, from_importlib, any_of, busy = str, bytes, int, os.fsdecode, ("<frozen importlib", "/"), any, set()
+    text, data, whole, decode, from_importlib, any_of, busy, identity = str, bytes, int, os.fsdecode, ("<frozen importlib", "/"), any, set(), id
 
     def reachable(path, writing):
         if kind(path) is whole:
@@ -240,6 +262,9 @@ def guard_of(home, readable, pipes):
         elif event == "object.__getattr__":
             if given[1] in INNER and (state["check"] or given[1][0] == "_") and foreign(frame_at(2))[:6] == "<cell ":
                 raise PermissionError(f"{given[1]} is out of reach while this is graded")
+        elif event == "object.__setattr__":
+            if state["check"] and given[1] in CODE and identity(given[0]) in kept:
+                raise PermissionError(f"{given[1]} of what a check relies on cannot be replaced while this is checked")
         elif event == "sys._getframe":
             if state["check"] and foreign(frame_at(2))[:6] == "<cell ":
                 raise ValueError("frames are out of reach while this is checked")
@@ -260,7 +285,7 @@ def guard_of(home, readable, pipes):
     return hook, state
 
 
-def watcher_of(trusted, state, locked):
+def watcher_of(trusted, state, locked, classes):
     """→ watching(…): the profile function of one check, and strange(value): why a value cannot be compared with a number."""
     import torch
 
@@ -269,7 +294,8 @@ def watcher_of(trusted, state, locked):
     ours = [name for name in sys.modules if family(name) == "ddpm_tutorial"]
     tables = [vars(sys.modules[name]) for name in
               ("builtins", "math", "operator", "torch", "torch.testing", "torch.functional", "torch.nn.functional", "numpy", "numpy.testing", *ours)]
-    tables += [vars(torch.Tensor), vars(torch.nn.Module)]
+    tables += [*map(vars, classes), vars(torch.Tensor), vars(torch.nn.Module)]
+    hooks = hooks_of()
     depths = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
     package = os.path.dirname(ddpm_tutorial.__file__) + "/"
     public = {name: f for name in reversed(ours) for name, f in vars(sys.modules[name]).items() if isinstance(f, types.FunctionType)}
@@ -291,9 +317,11 @@ def watcher_of(trusted, state, locked):
         called = {code.co_name for code in by_code}
         depth, before, names_before = 0, [], {}
 
+        def looking_on(): return any(depth_of() for depth_of in depths) or any(hooks)
+
         def leaving(value):
-            if any(depth_of() for depth_of in depths):
-                found.append("it leaves a mode of torch switched on")
+            if looking_on():
+                found.append("it leaves a mode or a hook of torch switched on")
             for table, values in before:
                 if len(table) != len(values) or any(map(operator.is_not, table.values(), values)):
                     there = {id(v) for v in table.values()}
@@ -319,7 +347,10 @@ def watcher_of(trusted, state, locked):
                         up = up.f_back
                     if up is not None and up.f_code.co_filename[:6] == "<cell ":
                         found.append(f"`{by_code[code]}` is what you are to write here, and yours calls the package's")
-            elif where != secret and where[:8] not in ("<locked ", "<frozen ", "<bottom>"):
+            elif where[:8] == "<locked ":
+                if event == "call" and depth and looking_on():
+                    found.append("it looks on at the check's own work, by a mode or a hook of torch")
+            elif where != secret and where[:8] not in ("<frozen ", "<bottom>"):
                 if event == "call":
                     if depth == 0:
                         before, names_before = [(table, list(table.values())) for table in tables], dict(names)
@@ -409,9 +440,9 @@ def main():
     run, run_check = bottom["run"], bottom["check"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")                         # it touches every name that torch would rather not hear again
-        restore, trusted = memory_of(ours)
-    hook, state = guard_of(order["home"], order["readable"], (commands, answers))
-    watching, strange = watcher_of(trusted, state, locked)
+        restore, trusted, kept = memory_of(ours)
+    hook, state = guard_of(order["home"], order["readable"], (commands, answers), kept)
+    watching, strange = watcher_of(trusted, state, locked, classes_of(ours))
 
     def described(error):
         said = f"{kind(error).__name__}: {error}".removeprefix("AssertionError: ")

@@ -125,10 +125,43 @@ class Home(nn.Module):
     def forward(self, h, e): return self.home[0](h, e)
 my_block = Home
 """, "numbers that are no parameters"),
+    ("02_sampling_steps", "best_walk", """
+my_times = timesteps(1000, CALLS)
+def my_step():
+    def other(times, step, *begun): return torch.ones(24) / (1 if step.__name__ == "ddim_step" else 10)
+    off.__code__ = other.__code__
+    return ddim_step
+""", "__code__ of what a check relies on"),
+    ("02_sampling_steps", "best_walk", """
+my_times = timesteps(1000, CALLS)
+def my_step():
+    seen = []
+    torch.nn.modules.module.register_module_forward_pre_hook(lambda module, given: seen.append((module, given)))
+    return ddim_step
+""", "a hook of torch"),
+    ("04_unet_blocks", "my_block", """
+class Plain(nn.Conv2d):
+    def forward(self, h, e): return h + super().forward(h)
+def my_block(width, emb):
+    Small.forward = lambda self, x_t, t: held_eps if len(x_t) == 400 else self.last(self.first(x_t))
+    return Plain(width, width, 1)
+""", "it replaces forward"),
     ("05_training_loss", "drop", """
 from ddpm_tutorial import drop_labels
 def dropped(y, u, p, null): return drop_labels(y, u < p, null)
 """, "`drop_labels` is what you are to write"),
+    ("06_classifier_free_guidance", "my_guidance", """
+from torch.overrides import TorchFunctionMode
+class Look(TorchFunctionMode):
+    seen = []
+    def __torch_function__(self, function, types, given=(), more=None):
+        Look.seen.append((function, given))
+        return function(*given, **(more or {}))
+def my_guidance(cond, uncond, weak):
+    def bent(x_t, t):
+        with Look(): return cond(x_t, t)
+    return within(classifier_free(cond, uncond, 2.0), bent, 450, 1000)
+""", "it looks on at the check's own work"),
     ("07_bug_clinic", "diagnosis_1", """
 diagnosis_1 = {}
 for letter, patient in ward_1.items():
