@@ -161,6 +161,7 @@ def memory_of(ours):
     near = ("ddpm_tutorial", "torch.testing", "torch.functional", "torch.nn.functional", "numpy.testing")
     inner = [v for name, _, table in tables if name.startswith(near) for v in table.values()] + list(ours.values())
     inner += [v for c, table in classes if str(c.__module__).startswith(near) for v in table.values()]
+    inner += [getattr(v, "__func__", getattr(v, "fget", v)) for c in classes_of(ours) for v in vars(c).values()]
     inner = {id(f): f for f in (inspect.unwrap(v) for v in inner if isinstance(v, types.FunctionType))}.values()
     functions = [(f, f.__code__, f.__defaults__, f.__kwdefaults__, f.__name__) for f in inner]
     hooks = hooks_of()
@@ -349,7 +350,7 @@ def watcher_of(trusted, state, locked, classes):
                         found.append(f"`{by_code[code]}` is what you are to write here, and yours calls the package's")
             elif where[:8] == "<locked ":
                 if event == "call" and depth and looking_on():
-                    found.append("it looks on at the check's own work, by a mode or a hook of torch")
+                    found.append("it looks on at the check's own work, by a mode (`with torch.device(…)` is one) or a hook of torch")
             elif where != secret and where[:8] not in ("<frozen ", "<bottom>"):
                 if event == "call":
                     if depth == 0:

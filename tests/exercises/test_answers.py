@@ -68,6 +68,13 @@ def test_the_best_that_is_known_reaches_every_tier(name, where):
     assert [check for check in exercise(name).grade({where: answers(name)["BEST"][where]})[0] if check.startswith(f"check_{where}")] == []
 
 
+@pytest.mark.parametrize("scale", [1.15, 1.2, 1.25])
+def test_one_scale_for_the_whole_walk_is_no_gold(scale):
+    """Of 06: what is asked for is agreement without its cost, and that takes guidance at some times and not at others."""
+    answer = f"def my_guidance(cond, uncond, weak): return classifier_free(cond, uncond, {scale})"
+    assert "check_my_guidance_gold" in exercise("06_classifier_free_guidance").grade({"my_guidance": answer})[0]
+
+
 @pytest.mark.parametrize("name, i", WRONG, ids=[f"{name}-{answers(name)['WRONG'][i][0]}" for name, i in WRONG])
 def test_a_wrong_answer_loses_its_points_and_no_others(name, i, record_property):
     _, where, code, lost, says = answers(name)["WRONG"][i]

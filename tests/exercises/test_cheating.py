@@ -146,6 +146,21 @@ def my_block(width, emb):
     Small.forward = lambda self, x_t, t: held_eps if len(x_t) == 400 else self.last(self.first(x_t))
     return Plain(width, width, 1)
 """, "it replaces forward"),
+    ("04_unet_blocks", "my_block", """
+class Plain(nn.Conv2d):
+    def forward(self, h, e): return h + super().forward(h)
+def other(self, x_t, t): return held_eps + 0 * self.last(self.first(x_t)) if len(x_t) == 400 else self.last(self.first(x_t))
+Small.forward.__code__ = other.__code__
+def my_block(width, emb): return Plain(width, width, 1)
+""", "the first tier begins"),
+    ("04_unet_blocks", "my_block", """
+class Plain(nn.Conv2d):
+    def forward(self, h, e): return h + super().forward(h)
+def other(self, x_t, t): return held_eps + 0 * self.last(self.first(x_t)) if len(x_t) == 400 else self.last(self.first(x_t))
+def my_block(width, emb):
+    Small.forward.__code__ = other.__code__
+    return Plain(width, width, 1)
+""", "__code__ of what a check relies on"),
     ("05_training_loss", "drop", """
 from ddpm_tutorial import drop_labels
 def dropped(y, u, p, null): return drop_labels(y, u < p, null)

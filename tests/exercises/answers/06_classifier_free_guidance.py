@@ -318,5 +318,5 @@ def guided_denoiser(net, y, num_classes, scale):
 
 BEST = {"my_guidance": """
 def my_guidance(cond, uncond, weak):
-    return within(classifier_free(cond, uncond, 2.0), cond, 500, 1000)
+    return within(classifier_free(cond, uncond, 2.5), cond, 650, 1000)
 """}
