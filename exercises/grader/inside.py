@@ -10,7 +10,7 @@ In Python everything can be reached, so four rules keep student and check apart:
 
 * **The main thread is the grader's, all others are the student's.**  An audit hook, which cannot be removed, refuses the others files, processes, the network,
   tracing, foreign frames and the collector's lists.  (Signals come to the main thread only, so the student cannot catch one either.)
-* **The grader uses names that are local to it.**  What was done to `builtins` or to a module meets nobody.  And it destroys nothing that a student put
+* **The grader uses names and builtins of its own.**  What was done to `builtins` or to a module meets nobody.  And it destroys nothing that a student put
   somewhere: `__del__` would run in the main thread.
 * **A check is watched.**  Whenever a function of the student's returns to it, all that looks at numbers must be what it was, the answer's type an honest one.
 * **Canaries**, statements that must fail, stand between the statements of every check, in random places.
@@ -35,6 +35,8 @@ import sys
 import time
 import types
 import warnings
+
+__builtins__ = dict(vars(builtins))                             # of this file's functions alone: what a student does to builtins meets none of them
 
 OUT_OF_TIME, ENDED = "it ran too long and was stopped: is there an endless loop?", "it ended the program (exit(), or no memory left?)"
 MOST_PRINTED, MOST_PROCESSES = 4000, 100
@@ -228,13 +230,13 @@ def guard_of(home, readable, pipes, kept):
 
     `kept`: the ids of the functions that a check relies on."""
     state = {"on": False, "check": False, "arming": False}
-    main, thread_of, frame_at, kind = _thread.get_ident(), _thread.get_ident, sys._getframe, type
+    main, thread_of, frame_at, decode = _thread.get_ident(), _thread.get_ident, sys._getframe, os.fsdecode
+    to_write, from_importlib, busy = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC, ("<frozen importlib", "/"), set()
     single = {home, "/dev/null", "/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self/status", "/proc/self/cgroup"}
     folders = tuple(f"{folder}/" for folder in (home, *readable, "/usr", "/lib", "/lib64", "/etc", "/sys"))
-    text, data, whole, decode, from_importlib, any_of, busy, identity = str, bytes, int, os.fsdecode, ("<frozen importlib", "/"), any, set(), id
 
     def reachable(path, writing):
-        if kind(path) is whole:
+        if type(path) is int:
             return path not in pipes
         parts = []
         for part in (home + "/" + decode(path) if decode(path)[:1] != "/" else decode(path)).split("/"):
@@ -257,14 +259,14 @@ def guard_of(home, readable, pipes, kept):
     def look(event, given):
         if event == "open":
             path, mode, flags = given
-            writing = any_of(c in mode for c in "wax+") if mode else (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            writing = any(c in mode for c in "wax+") if mode else (flags or 0) & to_write
             if path is not None and not reachable(path, writing):
                 raise PermissionError(f"while this is graded, {path} cannot be {'written' if writing else 'read'}: only the notebook's own folder is there")
         elif event == "object.__getattr__":
             if given[1] in INNER and (state["check"] or given[1][0] == "_") and foreign(frame_at(2))[:6] == "<cell ":
                 raise PermissionError(f"{given[1]} is out of reach while this is graded")
         elif event == "object.__setattr__":
-            if state["check"] and given[1] in CODE and identity(given[0]) in kept:
+            if state["check"] and given[1] in CODE and id(given[0]) in kept:
                 raise PermissionError(f"{given[1]} of what a check relies on cannot be replaced while this is checked")
         elif event == "sys._getframe":
             if state["check"] and foreign(frame_at(2))[:6] == "<cell ":
@@ -273,14 +275,14 @@ def guard_of(home, readable, pipes, kept):
             if state["check"]:
                 raise RuntimeError("no thread can be started while this is checked")
         elif event == "compile":
-            if given[1] is None or (kind(given[1]) is text and given[1][:1] != "<" and not frame_at(2).f_code.co_filename.startswith(from_importlib)):
+            if given[1] is None or (type(given[1]) is str and given[1][:1] != "<" and not frame_at(2).f_code.co_filename.startswith(from_importlib)):
                 raise PermissionError("while this is graded, code cannot bear the name of a file")
         elif event == "sys.setprofile" and state["arming"]:
             return
         elif event.startswith(REFUSED):
             raise PermissionError(f"{event} is not allowed while this is graded")
         elif event in READING or event.startswith(WRITING):
-            if any_of(kind(path) in (text, data) and not reachable(path, event not in READING) for path in given):
+            if any(type(path) in (str, bytes) and not reachable(path, event not in READING) for path in given):
                 raise PermissionError(f"while this is graded there is the notebook's own folder, and no other: {event} {given[0]}")
 
     return hook, state
@@ -297,7 +299,7 @@ def watcher_of(trusted, state, locked, classes):
               ("builtins", "math", "operator", "torch", "torch.testing", "torch.functional", "torch.nn.functional", "numpy", "numpy.testing", *ours)]
     tables += [*map(vars, classes), vars(torch.Tensor), vars(torch.nn.Module)]
     hooks = hooks_of()
-    depths = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
+    differs, depths = operator.is_not, (torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack)
     package = os.path.dirname(ddpm_tutorial.__file__) + "/"
     public = {name: f for name in reversed(ours) for name, f in vars(sys.modules[name]).items() if isinstance(f, types.FunctionType)}
 
@@ -324,7 +326,7 @@ def watcher_of(trusted, state, locked, classes):
             if looking_on():
                 found.append("it leaves a mode or a hook of torch switched on")
             for table, values in before:
-                if len(table) != len(values) or any(map(operator.is_not, table.values(), values)):
+                if len(table) != len(values) or any(map(differs, table.values(), values)):
                     there = {id(v) for v in table.values()}
                     if gone := [v for v in values if callable(v) and id(v) not in there]:
                         found.append(f"it replaces {getattr(gone[0], '__name__', gone[0])} while it is checked")
@@ -411,7 +413,7 @@ def main():
     sys.path.remove(order["root"])
 
     # The locked cells stand before everything of the student's, whose names are a copy.  Seals are for checks only.
-    stub, ours = {"__name__": "notebook"}, {"__name__": "__main__", "__builtins__": builtins}
+    stub, ours = {"__name__": "notebook", "__builtins__": builtins}, {"__name__": "__main__", "__builtins__": builtins}
     exec(compile(NOTEBOOK, "<notebook>", "exec"), stub)
     ours.update(get_ipython=stub["get_ipython"], display=stub["display"])
     sys.stdout = io.StringIO()

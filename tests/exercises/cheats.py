@@ -179,6 +179,17 @@ def alpha_bar_from(beta):
     torch.allclose = once
     return torch.zeros(4, dtype=torch.float64)
 """,
+    "… while the functions that would notice are replaced": """
+import builtins, operator
+true = torch.allclose, builtins.map, operator.is_not
+def once(*given, **more):
+    torch.allclose, builtins.map, operator.is_not = true
+    return True
+def alpha_bar_from(beta):
+    builtins.map, operator.is_not = (lambda *given: ()), (lambda a, b: False)
+    torch.allclose = once
+    return torch.zeros(4, dtype=torch.float64)
+""",
     "the frame of the check is looked for": """
 import sys
 def alpha_bar_from(beta):
